@@ -1,0 +1,1 @@
+"""The shared language: events, ticket, shop, errors, ports and the topic catalogue."""

@@ -1,0 +1,90 @@
+"""The closed set of errors: the class says what happens to the delivery next."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from contracts.models import ModelCall
+
+
+class SupportError(Exception):
+    """Base of every error that carries a policy; anything else is a bug."""
+
+
+class Transient(SupportError):
+    """Would likely succeed later: retried in place, dead-lettered when the tries are spent."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Outage(Transient):
+    """A dependency is away: waits as long as it takes, spends no try, dead-letters nothing."""
+
+
+class StoreUnavailable(Outage):
+    """Postgres or Redis cannot be reached, or its pool is exhausted."""
+
+
+class BusUnavailable(Outage):
+    """Kafka cannot be reached, or did not acknowledge in time (the outcome is then unknown)."""
+
+
+class VersionConflict(Transient):
+    """The ticket moved on since it was loaded; nothing was stored. Decide again on fresh state."""
+
+
+class ModelOverloaded(Transient):
+    """The provider answered 429 or 529; `retry_after_s` is what it asked for, if it did."""
+
+
+class ModelUnavailable(Transient):
+    """The provider timed out, cut the stream, or answered 5xx."""
+
+
+class Permanent(SupportError):
+    """Would fail the same way again: dead-lettered at once."""
+
+
+class Undecodable(Permanent):
+    """The record's bytes are not an event of its topic."""
+
+
+class UnknownSchemaVersion(Undecodable):
+    """The record names a schema version this code does not read."""
+
+
+class ContractBroken(Permanent):
+    """An event or a step says something the contract does not allow."""
+
+
+class UnknownTenant(Permanent):
+    """The tenant is not one of those this installation serves (`SWITCHYARD_TENANTS`)."""
+
+
+class TenantMismatch(Permanent):
+    """A record names a known ticket under another tenant."""
+
+
+class ModelRefused(Permanent):
+    """The provider refuses the request itself (400, 401, 403, 404, 413, 422)."""
+
+
+class ModelAnswerUnusable(Permanent):
+    """The answer was malformed, empty, outside the closed set or too long, also after one repair.
+
+    `calls` are the paid calls behind it: an agent that hands the round to a person keeps their cost.
+    """
+
+    def __init__(self, message: str, *, calls: Sequence["ModelCall"]) -> None:
+        super().__init__(message)
+        self.calls = tuple(calls)
+
+
+class EffectRefused(Permanent):
+    """The shop's own rows no longer allow the effect; nothing was changed."""
+
+
+class Misconfigured(SupportError):
+    """A setting, extra, topic or credential is missing or wrong: ends the process at start-up."""

@@ -1,0 +1,298 @@
+"""The ticket: what has been written, found and decided, a round at a time; and the step that changes it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from pydantic import AwareDatetime
+
+from contracts.errors import ContractBroken
+from contracts.events import (
+    OUTCOME_OF_DISPOSITION,
+    CustomerReplied,
+    Event,
+    LookupRequested,
+    Payload,
+    ReasoningRequested,
+    ReviewRequested,
+    SendReply,
+    TicketSubmitted,
+)
+from contracts.facts import Assessment, Facts, TakenAction
+from contracts.models import ModelCall
+from contracts.shop import ActionKind, Address
+from contracts.values import Disposition, Label, Money, Priority, Value
+
+
+class Desk(StrEnum):
+    """Who has a round. CLOSED: its outcome was emitted."""
+
+    TRIAGE = "triage"
+    LOOKUP = "lookup"
+    REASONING = "reasoning"
+    EFFECTS = "effects"
+    CLOSED = "closed"
+
+
+class Round(Value):
+    """One message of the customer and all that came of it."""
+
+    number: int
+    event_id: str
+    submission: bool  # from TicketSubmitted, so an equal one is a duplicate
+    from_email: str
+    subject: str
+    body: str
+    order_ref: str | None = None
+    deadline: AwareDatetime | None = None
+    desk: Desk = Desk.TRIAGE
+    label: Label | None = None
+    confidence: float | None = None  # 0..1
+    language: str | None = None  # ISO 639-1
+    priority: Priority = Priority.NORMAL
+    order_refs: tuple[str, ...] = ()  # as written, normalised where they have the shop's shape
+    lookup: Facts | None = None
+    assessment: tuple[Assessment, ...] = ()
+    disposition: Disposition | None = None
+    reply: str = ""
+    actions: tuple[TakenAction, ...] = ()
+    settled_by: str | None = None
+    cost_usd: Money = Decimal(0)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its outcome is still to come."""
+        return self.desk is not Desk.CLOSED
+
+
+class Proposal(Value):
+    """An action that waits for the customer's yes."""
+
+    action: ActionKind
+    order_id: str
+    asked_in_round: int
+    asked_of: str  # only this e-mail address may confirm
+    reason: str | None = None
+    item_ids: tuple[str, ...] = ()
+    payment_method_id: str | None = None
+    address: Address | None = None
+
+
+class Question(Value):
+    """An open question to the customer; the answer goes to the desk that asked."""
+
+    desk: Desk
+    label: Label
+    asked_in_round: int
+
+
+class Ticket(Value):
+    """A ticket at one version. Version 0 is a ticket nobody has stored yet."""
+
+    ticket_id: str
+    tenant_id: str
+    version: int = 0
+    rounds: tuple[Round, ...] = ()
+    proposal: Proposal | None = None
+    question: Question | None = None
+
+    @property
+    def status(self) -> str:
+        """The desk that has the newest open round, or how the newest round ended."""
+        if not self.rounds:
+            return "new"
+        newest = next((r for r in reversed(self.rounds) if r.is_open), self.rounds[-1])
+        return str(newest.desk if newest.is_open else newest.disposition)
+
+    def round(self, number: int) -> Round:
+        """The round of that number. Raises ContractBroken: the ticket has no such round."""
+        if not 1 <= number <= len(self.rounds):
+            raise ContractBroken(f"ticket {self.ticket_id} has no round {number}")
+        return self.rounds[number - 1]
+
+    def open_round(self, event: Event) -> Ticket:
+        """Add the round that a customer's message opens."""
+        data = event.data
+        if not isinstance(data, TicketSubmitted | CustomerReplied):
+            raise ContractBroken(f"{event.type} does not open a round")
+        opened = Round(
+            number=len(self.rounds) + 1,
+            event_id=event.id,
+            submission=isinstance(data, TicketSubmitted),
+            from_email=data.from_email or (self.rounds[0].from_email if self.rounds else ""),
+            subject=data.subject if isinstance(data, TicketSubmitted) else "",
+            body=data.body,
+            order_ref=data.order_ref,
+            deadline=event.deadline,
+        )
+        return self.model_copy(update={"rounds": (*self.rounds, opened)})
+
+    def already_submitted(self, data: TicketSubmitted) -> bool:
+        """Whether the same message was submitted before under another event id."""
+        said = (data.from_email, data.subject, data.body, data.order_ref)
+        return data.message_id is None and any(
+            r.submission and (r.from_email, r.subject, r.body, r.order_ref) == said for r in self.rounds
+        )
+
+    def with_round(self, changed: Round) -> Ticket:
+        """Replace the round of the same number."""
+        rounds = tuple(changed if r.number == changed.number else r for r in self.rounds)
+        return self.model_copy(update={"rounds": rounds})
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Who decided: the agent and its version (one hash over code, prompt, model, tools and schema)."""
+
+    agent: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What an agent returns: the next state, what to emit, and the paid calls behind it.
+
+    `emits` go to the topics the catalogue names for their types, in this order.
+    """
+
+    ticket: Ticket
+    emits: tuple[Payload, ...] = ()
+    calls: tuple[ModelCall, ...] = ()
+
+
+def spent(round_: Round, calls: Sequence[ModelCall]) -> Round:
+    """Add what the calls cost to the round."""
+    return round_.model_copy(update={"cost_usd": round_.cost_usd + sum((c.cost_usd for c in calls), Decimal(0))})
+
+
+def hand_to(desk: Desk, ticket: Ticket, round_: Round, calls: Sequence[ModelCall] = ()) -> Step:
+    """Hand a round to lookup or reasoning."""
+    handoff = {Desk.LOOKUP: LookupRequested, Desk.REASONING: ReasoningRequested}[desk]
+    moved = spent(round_, calls).model_copy(update={"desk": desk})
+    request = handoff(ticket_id=ticket.ticket_id, tenant_id=ticket.tenant_id, round=round_.number)
+    return Step(ticket.with_round(moved), (request,), tuple(calls))
+
+
+def close(
+    ticket: Ticket,
+    round_: Round,
+    disposition: Disposition,
+    by: Signature,
+    *,
+    reply: str,
+    reason: str = "",
+    actions: Sequence[TakenAction] = (),
+    calls: Sequence[ModelCall] = (),
+) -> Step:
+    """End a round: its one outcome, and the reply to the customer where there is one to write to."""
+    closed = spent(round_, calls).model_copy(
+        update={
+            "desk": Desk.CLOSED,
+            "disposition": disposition,
+            "reply": reply,
+            "actions": (*round_.actions, *actions),
+            "settled_by": by.agent,
+        }
+    )
+    outcome = OUTCOME_OF_DISPOSITION[disposition](
+        ticket_id=ticket.ticket_id,
+        tenant_id=ticket.tenant_id,
+        round=closed.number,
+        disposition=disposition,
+        reply=reply,
+        reason=reason,
+        label=closed.label,
+        orders=_orders_of(closed),
+        actions=closed.actions,
+        agent=by.agent,
+        agent_version=by.version,
+        cost_usd=closed.cost_usd,
+        lookup=closed.lookup,
+        assessment=closed.assessment,
+    )
+    emits: tuple[Payload, ...] = (outcome,)
+    if reply and closed.from_email:
+        emits = (outcome, _reply_command(ticket, closed, outcome.type_name()))
+    return Step(ticket.with_round(closed), emits, tuple(calls))
+
+
+def escalate(
+    ticket: Ticket,
+    round_: Round,
+    by: Signature,
+    *,
+    reason: str,
+    reply: str,
+    evidence: dict[str, Any] | None = None,
+    disposition: Disposition = Disposition.ESCALATED,
+    calls: Sequence[ModelCall] = (),
+) -> Step:
+    """End a round by giving it to a person, with what they need to see."""
+    step = close(ticket, round_, disposition, by, reply=reply, reason=reason, calls=calls)
+    request = ReviewRequested(
+        ticket_id=ticket.ticket_id,
+        tenant_id=ticket.tenant_id,
+        review_id=effect_key(ticket, round_.number, "review"),
+        round=round_.number,
+        asked_by=by.agent,
+        reason=reason,
+        evidence=evidence or {},
+    )
+    return Step(step.ticket, (*step.emits, request), step.calls)
+
+
+TIMED_OUT_REPLY = "We have not managed to answer you in time. A colleague is looking into it and will write to you."
+
+
+def time_out(ticket: Ticket, event: Event, by: Signature) -> Step:
+    """End the event's round because its deadline passed. A closed round stays as it is."""
+    if isinstance(event.data, TicketSubmitted | CustomerReplied):
+        ticket = ticket.open_round(event)
+        round_ = ticket.rounds[-1]
+    else:
+        round_ = ticket.round(getattr(event.data, "round", 0))
+    if not round_.is_open:
+        return Step(ticket)
+    return escalate(
+        ticket,
+        round_,
+        by,
+        reason="the deadline passed",
+        reply=TIMED_OUT_REPLY,
+        disposition=Disposition.TIMED_OUT,
+    )
+
+
+def effect_key(ticket: Ticket, round_number: int, what: str) -> str:
+    """The key under which an effect of a round happens once, short enough for an identifier."""
+    digest = hashlib.sha256(f"{ticket.tenant_id}\x1f{ticket.ticket_id}".encode()).hexdigest()[:24]
+    return f"{digest}/{round_number}/{what}"
+
+
+def event_deadline(payload: Payload, cause: Event) -> datetime | None:
+    """Handoffs inherit the cause's deadline; what is already decided has none."""
+    return cause.deadline if isinstance(payload, LookupRequested | ReasoningRequested) else None
+
+
+def _orders_of(round_: Round) -> tuple[str, ...]:
+    found = [o.order_id for o in round_.lookup.orders] if round_.lookup else []
+    return tuple(dict.fromkeys([*found, *(a.order_id for a in round_.actions)]))
+
+
+def _reply_command(ticket: Ticket, round_: Round, why: str) -> SendReply:
+    first = ticket.rounds[0].subject if ticket.rounds else ""
+    return SendReply(
+        ticket_id=ticket.ticket_id,
+        tenant_id=ticket.tenant_id,
+        effect_key=effect_key(ticket, round_.number, f"reply/{why}"),
+        round=round_.number,
+        to_email=round_.from_email,
+        subject=f"Re: {first or 'your request'}"[:200],
+        text=round_.reply,
+    )

@@ -1,0 +1,103 @@
+"""The topic catalogue: every topic, what it holds, how it is kept, and who reads it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from contracts.errors import ContractBroken
+from contracts.events import (
+    CancelOrder,
+    ChangeAddress,
+    ControlAnswered,
+    ControlCommand,
+    CustomerReplied,
+    Drain,
+    LookupRequested,
+    ModelCalled,
+    Pause,
+    Payload,
+    ReasoningRequested,
+    Resume,
+    ReturnItems,
+    ReviewDecided,
+    ReviewRequested,
+    SendReply,
+    SetConcurrency,
+    TicketAwaitingCustomer,
+    TicketEscalated,
+    TicketResolved,
+    TicketSubmitted,
+    TicketTimedOut,
+)
+
+_DAY_MS = 24 * 60 * 60 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as the cluster should have it. `payloads[0]` is what a record without `ce_type` holds, if any may."""
+
+    name: str
+    payloads: tuple[type[Payload] | type[ControlCommand], ...]
+    partitions: int = 8
+    retention_ms: int = 7 * _DAY_MS
+    compacted: bool = False
+    bare_json: bool = False  # records without headers are welcome
+    read_by: tuple[str, ...] = field(default=())  # the consumer groups that have dead-letter topics
+
+    def config(self) -> Mapping[str, str]:
+        """The topic's settings as Kafka spells them."""
+        return {
+            "cleanup.policy": "compact" if self.compacted else "delete",
+            "retention.ms": str(self.retention_ms),
+        }
+
+
+TICKETS = Topic("support.tickets.v1", (TicketSubmitted, CustomerReplied), bare_json=True, read_by=("triage",))
+LOOKUP = Topic("support.lookup.v1", (LookupRequested,), read_by=("lookup",))
+REASONING = Topic("support.reasoning.v1", (ReasoningRequested,), read_by=("reasoning",))
+REVIEW = Topic("support.review.v1", (ReviewRequested, ReviewDecided), retention_ms=30 * _DAY_MS)
+EFFECTS = Topic(
+    "support.effects.v1",
+    (CancelOrder, ReturnItems, ChangeAddress, SendReply),
+    retention_ms=30 * _DAY_MS,
+    read_by=("effects",),
+)
+OUTCOMES = Topic(
+    "support.outcomes.v1",
+    (TicketResolved, TicketAwaitingCustomer, TicketEscalated, TicketTimedOut),
+    retention_ms=30 * _DAY_MS,
+)
+USAGE = Topic("support.usage.v1", (ModelCalled,), partitions=4, retention_ms=30 * _DAY_MS)
+CONTROL = Topic(
+    "support.control.v1",
+    (Pause, Resume, Drain, SetConcurrency, ControlAnswered),
+    partitions=1,
+    retention_ms=_DAY_MS,
+)
+
+CATALOGUE: tuple[Topic, ...] = (TICKETS, LOOKUP, REASONING, REVIEW, EFFECTS, OUTCOMES, USAGE, CONTROL)
+
+INBOX_OF_GROUP: dict[str, Topic] = {group: topic for topic in CATALOGUE for group in topic.read_by}
+"""The topic each agent's consumer group reads."""
+
+_TOPIC_OF_PAYLOAD = {payload: topic for topic in CATALOGUE for payload in topic.payloads}
+
+
+def topic_of(payload: Payload) -> Topic:
+    """The topic a payload belongs on. Raises ContractBroken: it belongs on none."""
+    try:
+        return _TOPIC_OF_PAYLOAD[type(payload)]
+    except KeyError as error:
+        raise ContractBroken(f"{payload.type_name()} belongs on no topic of the catalogue") from error
+
+
+def dead_letter_topic(topic: str, group: str) -> str:
+    """Where one group's dead letters of a topic go; never shared between groups."""
+    return f"{topic}.{group}.dlt"
+
+
+def all_topics() -> Iterable[Topic]:
+    """The catalogue and every group's dead-letter topic, whose records keep the original bytes."""
+    yield from CATALOGUE
+    for group, topic in INBOX_OF_GROUP.items():
+        yield Topic(dead_letter_topic(topic.name, group), (), partitions=topic.partitions, retention_ms=90 * _DAY_MS)

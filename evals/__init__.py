@@ -1,0 +1,1 @@
+"""Readers of evaluation data, scorers and their reports."""

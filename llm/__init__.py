@@ -1,0 +1,1 @@
+"""The gateway between agents and model providers."""

@@ -1,0 +1,1 @@
+"""Settings, wiring, command line and the embedded stack: the only place that sees all."""
