@@ -1,0 +1,1 @@
+"""Tests: unit (no services), contract (each port on every backend), system (whole processes), drill (faults)."""

@@ -1,0 +1,126 @@
+"""Fixtures that give tests real services, each started when the first test asks for it.
+
+A service that cannot be had skips its tests with the reason; with CI=true or SWITCHYARD_REQUIRE_SERVICES=1 it
+fails them. A test may stop, kill or freeze a server (`kafka_server`, `postgres_server`, `redis_server`): it
+runs again for the next test.
+"""
+
+import uuid
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import pytest
+
+from tests.services import choice
+from tests.services.native import Service, ServiceUnavailable
+from tests.services.postgres import Postgres
+from tests.services.reaper import Reaper
+from tests.services.redis import flush
+
+T = TypeVar("T")
+STORY = pytest.StashKey[list[str]]()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run contract tests on every PostgreSQL to be had, all others on the newest."""
+    if "postgres_kind" not in metafunc.fixturenames:
+        return
+    kinds = choice.postgres_kinds()
+    everywhere = "contract" in metafunc.definition.path.parts or metafunc.definition.get_closest_marker(
+        "every_postgres"
+    )
+    metafunc.parametrize("postgres_kind", kinds if everywhere else kinds[:1], scope="session")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Tell which services the tests ran against."""
+    for line in config.stash.get(STORY, []):
+        terminalreporter.write_line(f"service: {line}")
+
+
+@pytest.fixture(scope="session")
+def reaper() -> Iterator[Reaper]:
+    """Ends the processes handed to `watch`, also when pytest itself is killed."""
+    reaper = Reaper()
+    yield reaper
+    reaper.close()
+
+
+@pytest.fixture(scope="session")
+def services(reaper: Reaper, pytestconfig: pytest.Config) -> Iterator[choice.Services]:
+    """Starts services on demand and ends them with the session."""
+    services = choice.Services(reaper)
+    pytestconfig.stash[STORY] = services.story
+    yield services
+    services.close()
+
+
+@pytest.fixture(scope="session")
+def kafka_session(services: choice.Services) -> tuple[Service, str]:
+    """The Apache Kafka of this run and its bootstrap address."""
+    return _had(services.kafka)
+
+
+@pytest.fixture
+def kafka_server(kafka_session: tuple[Service, str]) -> Iterator[Service]:
+    """The Kafka server itself, to stop, kill or freeze."""
+    yield kafka_session[0]
+    kafka_session[0].heal()
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(kafka_session: tuple[Service, str]) -> str:
+    """The bootstrap address of a real Apache Kafka that creates no topics by itself. Use topic names of your own."""
+    return kafka_session[1]
+
+
+@pytest.fixture(scope="session")
+def postgres_session(services: choice.Services, postgres_kind: str) -> Postgres:
+    """The PostgreSQL of this run."""
+    return _had(lambda: services.postgres(postgres_kind))
+
+
+@pytest.fixture
+def postgres_server(postgres_session: Postgres) -> Iterator[Postgres]:
+    """A real PostgreSQL server as its superuser sees it; `.service` to stop, kill or freeze it."""
+    yield postgres_session
+    postgres_session.service.heal()
+
+
+@pytest.fixture
+def postgres_dsn(postgres_server: Postgres) -> Iterator[str]:
+    """The address of a fresh, empty database of a real PostgreSQL, dropped after the test."""
+    name = f"test_{uuid.uuid4().hex}"
+    postgres_server.create_database(name)
+    yield postgres_server.dsn(name)
+    postgres_server.service.heal()
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def redis_session(services: choice.Services) -> tuple[Service, str]:
+    """The Redis of this run and its address."""
+    return _had(services.redis)
+
+
+@pytest.fixture
+def redis_server(redis_session: tuple[Service, str]) -> Iterator[Service]:
+    """The Redis server itself, to stop, kill or freeze."""
+    yield redis_session[0]
+    redis_session[0].heal()
+
+
+@pytest.fixture
+def redis_url(redis_session: tuple[Service, str], redis_server: Service) -> str:
+    """The address of a real, empty Redis or Valkey."""
+    flush(redis_session[1])
+    return redis_session[1]
+
+
+def _had(start: Callable[[], T]) -> T:
+    try:
+        return start()
+    except ServiceUnavailable as error:
+        if choice.required():
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
