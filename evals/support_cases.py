@@ -23,14 +23,16 @@ class Case:
         return json.dumps(self.ticket).encode()
 
 
-def read_cases(file: Path) -> list[Case]:
-    """The cases of a JSONL file in the support_cases format."""
-    return [_case(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+def read_cases(file: Path, suffix: str = "") -> list[Case]:
+    """The cases of a JSONL file in the support_cases format, `suffix` appended to each id."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [_case(json.loads(line), suffix) for line in lines if line.strip()]
 
 
-def _case(row: Mapping[str, Any]) -> Case:
-    ticket = {"ticket_id": row["id"], "subject": "", **{k: row[k] for k in ("from_email", "order_ref", "body")}}
-    return Case(row["id"], row["kind"], ticket, row["gold"])
+def _case(row: Mapping[str, Any], suffix: str) -> Case:
+    ticket_id = row["id"] + suffix
+    ticket = {"ticket_id": ticket_id, "subject": "", **{k: row[k] for k in ("from_email", "order_ref", "body")}}
+    return Case(ticket_id, row["kind"], ticket, row["gold"])
 
 
 @dataclass(frozen=True, slots=True)
