@@ -30,6 +30,7 @@ from contracts.events import (
 )
 
 _DAY_MS = 24 * 60 * 60 * 1000
+_MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Topic:
     partitions: int = 8
     retention_ms: int = 7 * _DAY_MS
     compacted: bool = False
+    max_message_bytes: int = 2 * _MIB  # a 1 MB body is longer as JSON
     bare_json: bool = False  # records without headers are welcome
     read_by: tuple[str, ...] = field(default=())  # the consumer groups that have dead-letter topics
 
@@ -49,6 +51,7 @@ class Topic:
         return {
             "cleanup.policy": "compact" if self.compacted else "delete",
             "retention.ms": str(self.retention_ms),
+            "max.message.bytes": str(self.max_message_bytes),
         }
 
 
@@ -97,7 +100,18 @@ def dead_letter_topic(topic: str, group: str) -> str:
 
 
 def all_topics() -> Iterable[Topic]:
-    """The catalogue and every group's dead-letter topic, whose records keep the original bytes."""
+    """The catalogue and every group's dead-letter topic."""
     yield from CATALOGUE
     for group, topic in INBOX_OF_GROUP.items():
-        yield Topic(dead_letter_topic(topic.name, group), (), partitions=topic.partitions, retention_ms=90 * _DAY_MS)
+        yield dead_letters_of(topic, group)
+
+
+def dead_letters_of(topic: Topic, group: str) -> Topic:
+    """A group's dead-letter topic: its records keep the original bytes and have room for more headers."""
+    return Topic(
+        dead_letter_topic(topic.name, group),
+        (),
+        partitions=topic.partitions,
+        retention_ms=90 * _DAY_MS,
+        max_message_bytes=topic.max_message_bytes + _MIB,
+    )
