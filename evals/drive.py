@@ -1,15 +1,15 @@
 """Drives a running system from outside, with a bare Kafka client: publish, then watch the outcomes."""
 
-import asyncio
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 
 from bus.connection import KafkaConnection
+from bus.follow import Follower, follow
 from contracts.topics import OUTCOMES, TICKETS
 from evals.support_cases import Case
 
@@ -34,34 +34,34 @@ class Run:
 
 async def drive(connection: KafkaConnection, cases: Sequence[Case], *, timeout_s: float) -> Run:
     """Publish every case at once and collect outcomes until all have one and none comes after it for a while."""
-    watcher = AIOKafkaConsumer(OUTCOMES.name, **connection.client_options(), auto_offset_reset="latest")
-    producer = AIOKafkaProducer(**connection.client_options(), acks="all")
-    await asyncio.gather(watcher.start(), producer.start())
-    try:
-        await watcher.seek_to_end()
+    async with follow(connection, OUTCOMES.name, from_start=False) as follower:
         started = time.time()
-        published = {}
+        published = await _publish(connection, cases)
+        run = Run()
+        await _collect(follower, run, published, give_up_at=time.monotonic() + timeout_s)
+    run.elapsed_s = max((published[i] + s for i, s in run.seconds.items()), default=started) - started
+    return run
+
+
+async def _publish(connection: KafkaConnection, cases: Sequence[Case]) -> dict[str, float]:
+    """Publish the cases as plain JSON without headers; returns when each was handed over, in Unix seconds."""
+    published = {}
+    async with AIOKafkaProducer(**connection.client_options(), acks="all") as producer:
         for case in cases:
             published[case.id] = time.time()
             await producer.send(TICKETS.name, key=case.id.encode(), value=case.as_record())
         await producer.flush()
-        run = Run()
-        await _collect(watcher, run, published, deadline=time.monotonic() + timeout_s)
-        run.elapsed_s = max((published[i] + s for i, s in run.seconds.items()), default=started) - started
-        return run
-    finally:
-        await asyncio.gather(watcher.stop(), producer.stop())
+    return published
 
 
-async def _collect(watcher: AIOKafkaConsumer, run: Run, published: dict[str, float], *, deadline: float) -> None:
+async def _collect(follower: Follower, run: Run, published: dict[str, float], *, give_up_at: float) -> None:
     last_heard = time.monotonic()
-    while time.monotonic() < deadline:
+    while time.monotonic() < give_up_at:
         if len(run.outcomes) == len(published) and time.monotonic() - last_heard > QUIET_S:
             return
-        for records in (await watcher.getmany(timeout_ms=200)).values():
-            for record in records:
-                outcome = json.loads(record.value)
-                if outcome["ticket_id"] in published:
-                    last_heard = time.monotonic()
-                    event_id = dict(record.headers)["ce_id"].decode()
-                    run.saw(outcome, event_id, record.timestamp / 1000 - published[outcome["ticket_id"]])
+        for record in await follower.next(0.2):
+            outcome = json.loads(record.value)
+            if outcome["ticket_id"] in published:
+                last_heard = time.monotonic()
+                event_id = dict(record.headers)["ce_id"].decode()
+                run.saw(outcome, event_id, record.timestamp / 1000 - published[outcome["ticket_id"]])
