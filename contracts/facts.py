@@ -26,7 +26,7 @@ class OrderFacts(Value):
 
 
 class Facts(Value):
-    """What lookup found; `orders` holds one when found, all candidates when ambiguous, none else."""
+    """What lookup found; `orders`: those meant when found, mostly one; all candidates when ambiguous; else none."""
 
     outcome: LookupOutcome
     orders: tuple[OrderFacts, ...] = ()
