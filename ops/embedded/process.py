@@ -1,0 +1,238 @@
+"""One child process of the stack: started, awaited until ready, kept up, ended."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from contracts.errors import Misconfigured
+from ops.embedded import launch
+from ops.embedded.proc import MARKER
+
+LOG_LIMIT_BYTES = 10 * 1024 * 1024
+_TAIL_LINES = 8
+_TAIL_BYTES = 4096
+_POLL_S = 0.02
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 10.0
+_STEADY_S = 60.0  # who ran this long starts again without a longer pause
+
+
+class DidNotStart(Misconfigured):
+    """A child ended, or was not ready in time; the message ends with its last lines."""
+
+
+class Account(NamedTuple):
+    """Whom a child runs as."""
+
+    uid: int
+    gid: int
+
+
+OUR_OWN = Account(launch.UNCHANGED, launch.UNCHANGED)
+"""The account of this process."""
+
+
+async def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """How a child is run. Its output goes to `logs/NAME.log`; it gets a session, and so a Ctrl-C, of its own."""
+
+    name: str
+    command: Sequence[str]
+    ready: Callable[[int], Awaitable[bool]]  # asked with the child's pid until it says yes
+    env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    cwd: Path | None = None
+    account: Account = OUR_OWN
+    prepare: Callable[[], Awaitable[None]] = _nothing  # before every start, the first one too
+    stop_signal: signal.Signals = signal.SIGTERM
+    kill_signal: signal.Signals = signal.SIGKILL  # ends it at once; also sent when the stack itself is killed
+    ready_within_s: float = 60.0
+    stop_within_s: float = 10.0
+
+
+class Child:
+    """A program that is kept running from `start` until `stop`."""
+
+    def __init__(self, program: Program, stack_dir: Path, log: Callable[[str], None]) -> None:
+        self._program = program
+        self._stack_dir = stack_dir
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._ending = False
+
+    @property
+    def name(self) -> str:
+        """What the child is called in logs."""
+        return self._program.name
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id while it runs."""
+        return self._process.pid if self._process and self._process.returncode is None else None
+
+    async def start(self) -> None:
+        """Bring it up and keep it up. Raises DidNotStart, with nothing left running."""
+        await self._bring_up()
+        self._keeper = asyncio.create_task(self._keep_up(), name=f"keep {self.name} up")
+
+    async def stop(self) -> None:
+        """End it for good: gently first, then at once. Safe to call at any time, also twice."""
+        self._ending = True
+        if self._keeper:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+        self._signal(self._program.stop_signal)
+        if not await self._ended_within(self._program.stop_within_s):
+            self._log(f"{self.name} did not stop within {self._program.stop_within_s:g} s and was killed")
+            await self._end_now()
+
+    def kill(self) -> None:
+        """End it at once and for good."""
+        self._ending = True
+        self._signal(self._program.kill_signal)
+
+    async def crashed(self) -> None:
+        """Return only with the error of the code that keeps it up: a bug."""
+        if self._keeper:
+            await asyncio.shield(self._keeper)
+
+    async def _keep_up(self) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while self._process and not self._ending:
+            began = asyncio.get_running_loop().time()
+            code = await self._process.wait()
+            if self._ending:
+                return
+            steady = asyncio.get_running_loop().time() - began > _STEADY_S
+            pause_s = _FIRST_PAUSE_S if steady else pause_s
+            self._log(f"{self.name} ended unexpectedly ({_how(code)}) and is started again in {pause_s:g} s")
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            await self._try_again()
+
+    async def _try_again(self) -> None:
+        try:
+            await self._bring_up()
+        except DidNotStart as error:
+            self._log(str(error))
+        else:
+            self._log(f"{self.name} is up again")
+
+    async def _bring_up(self) -> None:
+        try:
+            await self._program.prepare()
+            with _open_log(self._stack_dir, self.name) as output:
+                self._process = await self._spawn(output)
+            await self._until_ready(self._process)
+        except BaseException as error:  # also when the start is called off: nothing may stay behind
+            await self._end_now()
+            if isinstance(error, OSError):
+                raise DidNotStart(f"{self.name} cannot be started: {error}") from error
+            raise
+
+    async def _spawn(self, output: BinaryIO) -> asyncio.subprocess.Process:
+        program = self._program
+        return await spawn(
+            program.command,
+            self._stack_dir,
+            output,
+            env=program.env,
+            cwd=program.cwd,
+            account=program.account,
+            orphan_signal=program.kill_signal,
+        )
+
+    async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
+        limit = asyncio.get_running_loop().time() + self._program.ready_within_s
+        while not await self._program.ready(process.pid):
+            if self._ending:
+                raise DidNotStart(f"{self.name} was told to stop while it started")
+            if process.returncode is not None:
+                raise DidNotStart(f"{self.name} did not come up ({_how(process.returncode)}); {self._last_words()}")
+            if asyncio.get_running_loop().time() > limit:
+                within = f"{self._program.ready_within_s:g} s"
+                raise DidNotStart(f"{self.name} was not ready within {within}; {self._last_words()}")
+            await asyncio.sleep(_POLL_S)
+
+    async def _ended_within(self, seconds: float) -> bool:
+        if self._process is None:
+            return True
+        try:
+            await asyncio.wait_for(self._process.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _end_now(self) -> None:
+        self._signal(self._program.kill_signal)
+        if not await self._ended_within(5):
+            self._signal(signal.SIGKILL)
+            await self._ended_within(5)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def _last_words(self) -> str:
+        path = _log_path(self._stack_dir, self.name)
+        lines = tail(path)
+        return f"{path} ends with:\n" + "\n".join(lines) if lines else f"{path} is empty"
+
+
+async def spawn(
+    command: Sequence[str],
+    stack_dir: Path,
+    output: int | BinaryIO,
+    *,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    account: Account = OUR_OWN,
+    orphan_signal: signal.Signals = signal.SIGKILL,
+) -> asyncio.subprocess.Process:
+    """Start a member of a stack, which gets a signal when this process dies."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(int(orphan_signal))),
+        *map(str, account),
+        *command,
+        env={**env, MARKER: str(stack_dir)},
+        cwd=cwd,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=output,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def tail(path: Path) -> list[str]:
+    """The last lines of a log."""
+    with path.open("rb") as log:
+        size = log.seek(0, os.SEEK_END)
+        log.seek(max(0, size - _TAIL_BYTES))
+        return log.read().decode(errors="replace").splitlines()[-_TAIL_LINES:]
+
+
+def _log_path(stack_dir: Path, name: str) -> Path:
+    return stack_dir / "logs" / f"{name}.log"
+
+
+def _open_log(stack_dir: Path, name: str) -> BinaryIO:
+    path = _log_path(stack_dir, name)
+    path.parent.mkdir(exist_ok=True)
+    if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
+        os.replace(path, path.with_suffix(".log.1"))
+    return path.open("ab")
+
+
+def _how(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,184 @@
+"""The embedded stack: PostgreSQL, Valkey, the broker, the stand-in and the workers, up together and down together."""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from contracts.errors import Misconfigured
+from ops.embedded import proc, servers, valkey
+from ops.embedded.installed import require_extra
+from ops.embedded.lock import owning
+from ops.embedded.ports import LOOPBACK, ChosenPorts, Ports, choose
+from ops.embedded.postgres import Postgres, dsn
+from ops.embedded.process import Child, Program
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the services of a stack are, as their clients want to be told."""
+
+    kafka: str
+    postgres: str
+    redis: str
+    standin: str | None
+
+    def environment(self) -> dict[str, str]:
+        """The same as `switchyard` reads them; which models answer is for the caller to say."""
+        return {
+            "SWITCHYARD_KAFKA__BOOTSTRAP_SERVERS": self.kafka,
+            "SWITCHYARD_POSTGRES__DSN": self.postgres,
+            "SWITCHYARD_REDIS__URL": self.redis,
+        }
+
+
+class EmbeddedStack:
+    """An async context manager: the services are up inside it, and no process is left after it.
+
+    All state lies in the data directory, which one live stack owns. Enter it on the main thread: the children die
+    with the thread that started them. It handles no signals: hand `run_until` an event that yours set, and call
+    `kill` on the second one.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        log: Callable[[str], None],
+        with_standin: bool = True,
+        ports: Ports = Ports(),  # noqa: B008 — frozen
+        drain_s: float = 30.0,
+        worker_command: Callable[[str], Sequence[str]] = servers.run_agent,
+    ) -> None:
+        self._dir = data_dir.expanduser().resolve()
+        self._log = log
+        self._with_standin = with_standin
+        self._ports = ports
+        self._drain_s = drain_s
+        self._worker_command = worker_command
+        self._children: list[Child] = []
+        self._names: Counter[str] = Counter()
+        self._open = AsyncExitStack()
+        self._addresses: Addresses | None = None
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where the services are. Only inside the context."""
+        if self._addresses is None:
+            raise RuntimeError("the stack is not up")
+        return self._addresses
+
+    async def __aenter__(self) -> Self:
+        """Bring the services up. Raises Misconfigured, with nothing left running."""
+        require_extra()
+        async with AsyncExitStack() as opening:
+            _make_directory(self._dir)
+            opening.enter_context(owning(self._dir))
+            await self._end_strays()
+            opening.push_async_callback(self._end_strays)
+            await self._start_services(opening)
+            self._open = opening.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Drain the workers, then stop the services, and leave no process behind."""
+        await self._open.aclose()
+
+    async def start_workers(self, agents: Sequence[str], extra_env: Mapping[str, str]) -> None:
+        """Start a worker for each agent named, twice for one named twice, and return when all take records.
+
+        Raises DidNotStart: one of them ended or said nothing; the others are stopped when the stack is.
+        """
+        env = {**self.addresses.environment(), **extra_env}
+        await self._start([self._worker(agent, env) for agent in agents], self._open)
+
+    async def run_until(self, stopping: asyncio.Event) -> None:
+        """Keep everything up until the event is set."""
+        waits = [asyncio.create_task(stopping.wait()), *(asyncio.create_task(c.crashed()) for c in self._children)]
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for finished in done:
+                finished.result()
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def kill(self) -> None:
+        """End every child at once, losing no more than a crash would; leaving the context then takes no time."""
+        for child in self._children:
+            child.kill()
+
+    def rss_by_process(self) -> dict[str, int]:
+        """Bytes of memory of each child with its descendants, and of this process (`up`), shared pages counted once.
+
+        Empty but on Linux.
+        """
+        running = {child.name: proc.tree(child.pid) for child in self._children if child.pid is not None}
+        trees = {"up": [os.getpid()], **running}
+        sizes = {name: sum(map(proc.memory_bytes, pids)) for name, pids in trees.items()}
+        return {name: size for name, size in sizes.items() if size}
+
+    async def _start_services(self, opening: AsyncExitStack) -> None:
+        ports = choose(self._ports, self._dir / "ports.json", self._log)
+        postgres = Postgres(self._dir, ports.postgres, self._log)
+        password = await postgres.create()
+        programs = [
+            postgres.program(),
+            valkey.program(self._dir, ports.redis, password),
+            servers.broker(self._dir, ports.kafka),
+        ]
+        if self._with_standin:
+            programs.append(servers.standin(self._dir, ports.standin))
+        await self._start(programs, opening)
+        self._addresses = self._addresses_at(ports, password)
+
+    async def _start(self, programs: Iterable[Program], opening: AsyncExitStack) -> None:
+        """Start all at once; they are stopped in reverse order, those of one call together."""
+        children = [Child(program, self._dir, self._log) for program in programs]
+        self._children.extend(children)
+        opening.push_async_callback(_stop, children)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for child in children:
+                    group.create_task(child.start())
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from failed
+
+    def _worker(self, agent: str, env: Mapping[str, str]) -> Program:
+        self._names[agent] += 1
+        count = self._names[agent]
+        name = agent if count == 1 else f"{agent}-{count}"
+        return servers.worker(name, self._worker_command(agent), env, self._dir, self._drain_s)
+
+    def _addresses_at(self, ports: ChosenPorts, password: str) -> Addresses:
+        return Addresses(
+            kafka=f"{LOOPBACK}:{ports.kafka}",
+            postgres=dsn(ports.postgres, password),
+            redis=valkey.url(ports.redis, password),
+            standin=f"http://{LOOPBACK}:{ports.standin}" if self._with_standin else None,
+        )
+
+    async def _end_strays(self) -> None:
+        """End members that their stack did not: it was killed, or a child left children of its own."""
+        strays = {*proc.members(self._dir), *proc.working_in(self._dir / "postgres")}
+        if strays:
+            self._log(f"ending {len(strays)} processes left behind in {self._dir}")
+            await proc.end(strays)
+
+
+async def _stop(children: Iterable[Child]) -> None:
+    await asyncio.gather(*(child.stop() for child in children))
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Misconfigured(f"the data directory {path} cannot be made: {error.strerror}") from error
