@@ -26,7 +26,7 @@ def accept(text: str, answer: type[AnswerT]) -> AnswerT:
         # JSON has no NaN and no infinity, but pydantic lets them through wherever a number has no bounds.
         json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except ValidationError as error:
-        raise Rejected(_complaint(error)) from error
+        raise Rejected(_complaint(error)) from None  # pydantic's own text quotes the answer
     return value
 
 

@@ -1,0 +1,93 @@
+"""Anthropic's Messages API behind the Provider port. Importing this module takes the SDK's two seconds."""
+
+from anthropic import AnthropicError, APIStatusError, AsyncAnthropic, DefaultAsyncHttpxClient
+from anthropic.types import MessageParam
+from pydantic import BaseModel, Field
+
+from contracts.errors import Misconfigured, ModelUnavailable
+from llm.edge import failure, is_loopback, read_body, within
+from llm.provider import Completion, Prompt, sendable
+
+NAME = "anthropic"
+
+
+class _Usage(BaseModel):
+    input_tokens: int = Field(ge=0)  # without what was read from or written to the prompt cache
+    output_tokens: int = Field(ge=0)
+    cache_read_input_tokens: int | None = Field(default=None, ge=0)
+    cache_creation_input_tokens: int | None = Field(default=None, ge=0)
+
+
+class _Block(BaseModel):
+    type: str
+    text: str = ""
+
+
+class _Message(BaseModel):
+    id: str
+    model: str
+    content: list[_Block]
+    usage: _Usage
+
+
+def connect(api_key: str, base_url: str | None = None) -> AsyncAnthropic:
+    """A client that never retries and records no content. Close it at the end. Raises Misconfigured: no key."""
+    if not api_key:
+        raise Misconfigured("the Anthropic API key is empty")
+    return AsyncAnthropic(
+        api_key=api_key,
+        base_url=base_url,
+        max_retries=0,
+        http_client=DefaultAsyncHttpxClient(trust_env=not is_loopback(base_url)),
+        open_telemetry={"traces": False, "propagation": False},  # the gateway has its own span
+    )
+
+
+class AnthropicProvider:
+    """One Claude model. The system prompt is marked as a cacheable prefix."""
+
+    def __init__(self, client: AsyncAnthropic, model: str) -> None:
+        self._client = client
+        self._model = model
+
+    async def complete(self, prompt: Prompt) -> Completion:
+        """Ask the model once; see `llm.provider.Provider`."""
+        async with within(prompt.timeout_s, NAME):
+            body = await self._create(prompt)
+        message = read_body(NAME, body, _Message)
+        reads = message.usage.cache_read_input_tokens or 0
+        writes = message.usage.cache_creation_input_tokens or 0
+        return Completion(
+            text="".join(block.text for block in message.content if block.type == "text"),
+            call_id=message.id,
+            model=message.model,
+            input_tokens=message.usage.input_tokens + reads + writes,
+            output_tokens=message.usage.output_tokens,
+            cache_read_tokens=reads,
+            cache_write_tokens=writes,
+        )
+
+    async def _create(self, prompt: Prompt) -> str:
+        """The answer's body as it came: the SDK's own models take any shape for an answer."""
+        system = sendable(prompt.request.system)
+        try:
+            response = await self._client.messages.with_raw_response.create(
+                model=self._model,
+                max_tokens=prompt.request.max_output_tokens,
+                system=[{"type": "text", "text": system, "cache_control": {"type": "ephemeral"}}],
+                messages=_messages(prompt),
+                output_config={"format": {"type": "json_schema", "schema": prompt.schema}},
+                timeout=prompt.timeout_s,
+            )
+        except APIStatusError as error:
+            raise failure(NAME, error.status_code, error.response.headers, error.response.text) from error
+        except AnthropicError as error:
+            raise ModelUnavailable(f"{NAME} could not be asked: {type(error).__name__}") from error
+        return response.http_response.text
+
+
+def _messages(prompt: Prompt) -> list[MessageParam]:
+    return [
+        {"role": "assistant", "content": text} if role == "assistant" else {"role": "user", "content": text}
+        for role, text in prompt.turns()
+    ]

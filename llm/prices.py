@@ -1,0 +1,56 @@
+"""What a provider call costs, from genai-prices' bundled table: no network, no silent zero."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from genai_prices import Usage, calc_price
+
+from contracts.errors import Misconfigured
+from llm.provider import Completion
+
+_MILLION = Decimal(1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """A price set by hand, in USD per million tokens; cached input costs the same as other input."""
+
+    input_usd: Decimal
+    output_usd: Decimal
+
+
+class Prices:
+    """Prices by provider and model; what is set by hand goes before the table."""
+
+    def __init__(self, overrides: Mapping[tuple[str, str], Price] | None = None) -> None:
+        self._overrides = dict(overrides or {})
+
+    def check(self, provider: str, model: str) -> None:
+        """Raises Misconfigured: the model has no price, or one of zero that nobody set by hand."""
+        if (provider, model) in self._overrides:
+            return
+        try:
+            price = calc_price(Usage(input_tokens=1000, output_tokens=1000), model, provider_id=provider)
+        except LookupError as error:
+            raise Misconfigured(f"model {model} of {provider} has no known price: set one") from error
+        if not (price.input_price > 0 and price.output_price > 0):
+            raise Misconfigured(f"model {model} of {provider} has no known price: set one")
+
+    def cost_usd(self, provider: str, model: str, used: Completion) -> Decimal:
+        """The price of one call. Check the model first: an unknown one raises LookupError."""
+        price = self._overrides.get((provider, model))
+        if price is not None:
+            return (used.input_tokens * price.input_usd + used.output_tokens * price.output_usd) / _MILLION
+        return calc_price(_usage(used), model, provider_id=provider).total_price
+
+
+def _usage(used: Completion) -> Usage:
+    # The table refuses parts larger than their whole; a provider that says so is billed for the whole.
+    reads = min(used.cache_read_tokens, used.input_tokens)
+    return Usage(
+        input_tokens=used.input_tokens,
+        output_tokens=used.output_tokens,
+        cache_read_tokens=reads,
+        cache_write_tokens=min(used.cache_write_tokens, used.input_tokens - reads),
+    )
