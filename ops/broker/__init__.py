@@ -1,1 +1,1 @@
-"""A single-node broker that speaks the Kafka protocol, for laptops and fast tests."""
+"""The embedded broker: one node, one process, one directory, the Kafka protocol. For laptops and fast tests."""
