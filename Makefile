@@ -2,41 +2,55 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-LOCK_FLAGS := --universal --generate-hashes --no-header --python-version 3.11 --quiet
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+UV := .cache/uv/bin/uv
+UV_COMPILE := $(UV) pip compile --universal --generate-hashes --no-header --python-version 3.11 --quiet
+SERVICES := kafka or postgres or redis or system
 
-.PHONY: demo test check lock schemas clean
+.PHONY: demo test check lint schemas lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/switchyard demo
 
-test: check
-	$(BIN)/python -m pytest -m "kafka or postgres or redis or system" --durations=10
+# One run of pytest over everything, so that its last line tells all. What cannot run fails: nothing is skipped silently.
+test: lint
+	SWITCHYARD_REQUIRE_SERVICES=1 $(BIN)/python -m pytest --durations=10
 
-check: $(VENV)/.installed-dev
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
+check: lint
+	$(BIN)/python -m pytest -q -m "not ($(SERVICES))"
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -m "not (kafka or postgres or redis or system)"
+	$(BIN)/python -m ops.schemas --check
 
-schemas: $(VENV)/.installed-dev  ## write contracts/schemas anew from the payload classes
+# Writes contracts/schemas anew from the payload classes; refuses what would break a reader.
+schemas: $(VENV)/.installed-dev
 	$(BIN)/python -m ops.schemas
 
-$(VENV)/bin/python:
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Switchyard needs Python 3.11 or newer: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+$(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
+	$(PIP_INSTALL) --require-hashes -r requirements.lock
+	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	touch $@
 
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
 	touch $@
 
-lock:  ## needs uv; writes no addresses
-	uv pip compile pyproject.toml --extra embedded -o requirements.lock $(LOCK_FLAGS) build-requirements.in
-	uv pip compile pyproject.toml --all-extras -o requirements-dev.lock $(LOCK_FLAGS) build-requirements.in
+# The lock files name versions and hashes, and no addresses.
+lock: $(UV)
+	$(UV_COMPILE) pyproject.toml build-requirements.in --extra embedded -o requirements.lock
+	$(UV_COMPILE) pyproject.toml build-requirements.in --all-extras -c requirements.lock -o requirements-dev.lock
+
+$(UV):
+	$(PYTHON) -m venv .cache/uv
+	.cache/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
 
 clean:
 	rm -rf $(VENV) .cache .switchyard
