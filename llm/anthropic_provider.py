@@ -5,7 +5,7 @@ from anthropic.types import MessageParam
 from pydantic import BaseModel, Field
 
 from contracts.errors import Misconfigured, ModelUnavailable
-from llm.edge import failure, is_loopback, read_body, within
+from llm.edge import failure, read_body, unproxied, within
 from llm.provider import Completion, Prompt, sendable
 
 NAME = "anthropic"
@@ -38,7 +38,7 @@ def connect(api_key: str, base_url: str | None = None) -> AsyncAnthropic:
         api_key=api_key,
         base_url=base_url,
         max_retries=0,
-        http_client=DefaultAsyncHttpxClient(trust_env=not is_loopback(base_url)),
+        http_client=DefaultAsyncHttpxClient(mounts=unproxied(base_url)),
         open_telemetry={"traces": False, "propagation": False},  # the gateway has its own span
     )
 

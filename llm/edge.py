@@ -77,9 +77,13 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
-def is_loopback(url: str | None) -> bool:
-    """Whether the server is on this machine, so that no proxy of the environment may stand between."""
+def unproxied(url: str | None) -> dict[str, None]:
+    """The httpx mounts that keep a proxy of the environment from standing before a server on this machine."""
     host = urlsplit(url or "").hostname or ""
+    return {f"all://{f'[{host}]' if ':' in host else host}": None} if _is_loopback(host) else {}
+
+
+def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

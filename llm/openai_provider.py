@@ -7,7 +7,7 @@ from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel, Field
 
 from contracts.errors import Misconfigured, ModelUnavailable
-from llm.edge import failure, is_loopback, read_body, within
+from llm.edge import failure, read_body, unproxied, within
 from llm.provider import Completion, Prompt, sendable
 from llm.schema import title_of
 
@@ -48,7 +48,7 @@ def connect(api_key: str, base_url: str | None = None) -> AsyncOpenAI:
         api_key=api_key,
         base_url=base_url,
         max_retries=0,
-        http_client=DefaultAsyncHttpxClient(trust_env=not is_loopback(base_url)),
+        http_client=DefaultAsyncHttpxClient(mounts=unproxied(base_url)),
     )
 
 
