@@ -1,0 +1,95 @@
+"""A case: one round on reasoning's desk, with everything that bears on it and what a model is shown of it."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from agents import guard
+from agents.facts import Found
+from agents.policy import relevant
+from agents.quoting import quoted
+from contracts.shop import ActionKind, Customer, Order, Passage
+from contracts.ticket import Proposal, Round, Ticket
+
+MAX_POLICY_CHARS = 24_000
+MAX_TEXT_CHARS = 8_000
+
+_CHECKABLE = re.compile(
+    r"(?:https?://|www\.)\S+|[\w.+-]+@[\w-]+\.\w+|#?W\d{5,}|[$€£]\s?(\d[\d.,]*)"
+    r"|(\d[\d.,]*)\s?(?:[$€£]|usd|eur|dollars?|euros?)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A round, the policy, and the facts where they bear on it. `answered`: the open proposal the round answers."""
+
+    ticket: Ticket
+    round_: Round
+    passages: Sequence[Passage]
+    found: Found | None = None
+    answered: Proposal | None = None
+
+    @property
+    def said(self) -> str:
+        """The customer's words: this message, and those before it that it goes on from."""
+        messages = list[str]()
+        for round_ in reversed(self.ticket.rounds[: self.round_.number]):
+            if round_.from_email.casefold() == self.round_.from_email.casefold():
+                messages.append(f"{round_.subject}\n{round_.body}".strip())
+            if round_.confidence is not None:
+                break
+        return "\n\n".join(reversed(messages))[-MAX_TEXT_CHARS:]
+
+    def shown(self) -> Sequence[Passage]:
+        """The passages a model is given; only these can be cited."""
+        return relevant(self.passages, f"{self.round_.label} {self.said}", max_chars=MAX_POLICY_CHARS)
+
+    def content(self) -> str:
+        """The material for the model: policy first, the customer's words last and marked as theirs."""
+        words = quoted("ticket", self.said, max_chars=MAX_TEXT_CHARS)
+        return "\n".join([self._trusted(), f"<desk>{self.round_.label}</desk>", words])
+
+    def unsupported(self, draft: str) -> list[str]:
+        """Links, addresses, order numbers and amounts of money in a draft that our own material does not hold."""
+        trusted = self._trusted().casefold()
+        checkable = [next(filter(None, [*match.groups(), match[0]])) for match in _CHECKABLE.finditer(draft)]
+        return [claim for claim in checkable if claim.casefold().rstrip(".,") not in trusted]
+
+    def _trusted(self) -> str:
+        passages = "\n".join(f'<passage id="{p.id}">\n{p.heading}\n{p.text}\n</passage>' for p in self.shown())
+        parts = [f"<policy>\n{passages}\n</policy>"]
+        order = self.found.only_order if self.found else None
+        if self.found and self.found.customer and order:
+            shown = _shown_order(self.found.customer, order)
+            parts.append(f"<order>{json.dumps(shown, ensure_ascii=False)}</order>")
+        if self.answered:
+            parts.append(f"<proposal>{self.answered.model_dump_json(exclude={'asked_of'})}</proposal>")
+        return "\n".join(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderCase(Case):
+    """A case about one settled order of the customer's own."""
+
+    customer: Customer
+    order: Order
+
+    def assessing(self, action: ActionKind) -> "OrderCase":
+        """The case with the guard's assessment of this action on record."""
+        assessment = guard.assessments(action, self.order, self.passages)
+        return replace(self, round_=self.round_.model_copy(update={"assessment": assessment}))
+
+    @property
+    def eligible(self) -> bool:
+        """Whether the order's status permits the action assessed."""
+        return self.round_.assessment[0].eligible
+
+
+def _shown_order(customer: Customer, order: Order) -> dict[str, object]:
+    shown = order.model_dump(mode="json", include={"order_id", "status", "items", "address"})
+    known = [customer.payment_methods.get(method_id) for method_id in guard.refund_methods(order, customer)]
+    sources = [method.source for method in known if method]
+    return {**shown, "tracking_ids": order.tracking_ids, "refund_methods": sources}

@@ -1,0 +1,105 @@
+"""Deciding: every way a round about an order can end, by the guard's rules. Nothing here reads or asks."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from agents import action_replies, guard
+from agents.answers import ReasoningProposal
+from agents.case import Case, OrderCase
+from agents.details import alternative, with_stated_reason
+from agents.followups import Consent, consent
+from agents.replies import say
+from contracts.events import ACTION_OF_COMMAND, CancelOrder, ChangeAddress, ReturnItems, ShopCommand
+from contracts.models import ModelCall
+from contracts.shop import ActionKind
+from contracts.ticket import Desk, Proposal, Round, Signature, Step, Ticket, close, effect_key, escalate
+from contracts.values import Disposition
+
+
+def refuse(case: OrderCase, by: Signature) -> Step:
+    """Say no with the policy's sentence. What is possible instead waits for the customer's yes."""
+    left_open = None if case.answered else case.ticket.proposal
+    ticket = case.ticket.model_copy(update={"proposal": alternative(case) or left_open})
+    reply = action_replies.refusal(case.order, case.round_.assessment)
+    reason = f"the order is {case.order.status}"
+    return close(ticket, case.round_, Disposition.REFUSED, by, reply=reply, reason=reason)
+
+
+def hear(case: OrderCase, answered: Proposal, by: Signature, money_limit_usd: float) -> Step | None:
+    """What the customer's answer to a proposal leads to; None when only a model could tell what it says."""
+    said = consent(case.round_.body)
+    proposal = with_stated_reason(answered, case.round_.body)
+    if said is Consent.NO:
+        return _leave_as_it_is(case, by)
+    if proposal.action not in ACTION_OF_COMMAND.values():
+        return to_a_person(case, by, "the customer has said what to change")
+    if said is Consent.UNCLEAR:
+        return ask(case, proposal, by, money_limit_usd) if proposal != answered else None
+    if guard.missing(proposal):
+        return ask(case, proposal, by, money_limit_usd)
+    return _carry_out(case, proposal, by, money_limit_usd)
+
+
+def ask(
+    case: OrderCase, proposal: Proposal, by: Signature, money_limit_usd: float, calls: Sequence[ModelCall] = ()
+) -> Step:
+    """Ask the customer for what is missing, or for the yes; a person has it where the money is above the limit."""
+    amount = guard.money_moved(proposal, case.order)
+    if amount > money_limit_usd:
+        return to_a_person(case, by, "the amount is above the limit", calls=calls)
+    asked = proposal.model_copy(update={"asked_in_round": case.round_.number})
+    ticket = case.ticket.model_copy(update={"proposal": asked, "question": None})
+    return close(ticket, case.round_, Disposition.NEEDS_CUSTOMER, by, reply=_question(case, asked, amount), calls=calls)
+
+
+def to_a_person(
+    case: Case, by: Signature, reason: str, wish: ReasoningProposal | None = None, calls: Sequence[ModelCall] = ()
+) -> Step:
+    """Hand the round to a person with everything known. An open proposal of this customer ends here."""
+    evidence = {
+        "text": case.said,
+        "lookup": case.round_.lookup.model_dump(mode="json") if case.round_.lookup else None,
+        "assessment": [assessment.model_dump(mode="json") for assessment in case.round_.assessment],
+        "answered": case.answered.model_dump(mode="json") if case.answered else None,
+        "model": wish.model_dump(mode="json") if wish else None,
+    }
+    ticket = case.ticket.model_copy(update={"proposal": None}) if case.answered else case.ticket
+    reply = say("colleague", case.round_.language)
+    return escalate(ticket, case.round_, by, reason=reason, reply=reply, evidence=evidence, calls=calls)
+
+
+def _leave_as_it_is(case: OrderCase, by: Signature) -> Step:
+    ticket = case.ticket.model_copy(update={"proposal": None})
+    return close(ticket, case.round_, Disposition.ANSWERED, by, reply=action_replies.NOTHING_CHANGED)
+
+
+def _carry_out(case: OrderCase, proposal: Proposal, by: Signature, money_limit_usd: float) -> Step:
+    if objection := guard.objection(proposal, case.customer, case.order):
+        return to_a_person(case, by, objection)
+    if guard.money_moved(proposal, case.order) > money_limit_usd:
+        return to_a_person(case, by, "the amount is above the limit")
+    command = _command(proposal, case.ticket, case.round_)
+    ticket = case.ticket.model_copy(update={"proposal": None})
+    return Step(ticket.with_round(case.round_.model_copy(update={"desk": Desk.EFFECTS})), (command,))
+
+
+def _question(case: OrderCase, proposal: Proposal, amount: Decimal) -> str:
+    if missing := guard.missing(proposal):
+        return action_replies.request(missing, proposal, case.order, case.customer, amount)
+    return action_replies.confirmation(proposal, case.order, case.customer, amount)
+
+
+def _command(proposal: Proposal, ticket: Ticket, round_: Round) -> ShopCommand:
+    fields: dict[str, object] = {
+        "ticket_id": ticket.ticket_id,
+        "tenant_id": ticket.tenant_id,
+        "effect_key": effect_key(ticket, round_.number, proposal.action),
+        "round": round_.number,
+        "order_id": proposal.order_id,
+    }
+    if proposal.action is ActionKind.CANCEL_PENDING_ORDER:
+        return CancelOrder.model_validate(fields | {"reason": proposal.reason})
+    if proposal.action is ActionKind.RETURN_DELIVERED_ORDER_ITEMS:
+        chosen = {"item_ids": proposal.item_ids, "payment_method_id": proposal.payment_method_id}
+        return ReturnItems.model_validate(fields | chosen)
+    return ChangeAddress.model_validate(fields | {"address": proposal.address})

@@ -1,0 +1,83 @@
+"""Details: turns what a model read in the customer's words into a proposal made of the customer's own rows."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from agents import guard
+from agents.answers import AddressParts, ReasoningProposal
+from agents.case import OrderCase
+from agents.followups import cancel_reason
+from contracts.shop import ActionKind, Address, Order
+from contracts.ticket import Proposal
+
+
+def proposed(case: OrderCase, action: ActionKind, wish: ReasoningProposal) -> Proposal:
+    """The proposal as far as the customer's words and rows go, beginning from the one that the round answers."""
+    before = case.answered if case.answered and case.answered.action is action else _empty(case, action)
+    details: dict[str, object] = {"asked_in_round": case.round_.number}
+    match action:
+        case ActionKind.CANCEL_PENDING_ORDER:
+            stated = cancel_reason(case.round_.body) or cancel_reason(case.said)
+            details["reason"] = stated or before.reason or wish.cancel_reason
+        case ActionKind.RETURN_DELIVERED_ORDER_ITEMS:
+            details["item_ids"] = _item_ids(case.order, wish.items, before.item_ids)
+            details["payment_method_id"] = _refund_to(case, wish.refund_to, before.payment_method_id)
+        case ActionKind.MODIFY_PENDING_ORDER_ADDRESS:
+            details["address"] = _address(case.order, wish.new_address, before.address)
+        case _:
+            pass
+    return before.model_copy(update=details)
+
+
+def alternative(case: OrderCase) -> Proposal | None:
+    """The eligible action that the guard named beside the one asked for."""
+    others = [assessment.action for assessment in case.round_.assessment[1:] if assessment.eligible]
+    return _empty(case, others[0]) if others else None
+
+
+def with_stated_reason(proposal: Proposal, text: str) -> Proposal:
+    """The proposal with the reason for cancelling that the text gives, if it gives one."""
+    stated = cancel_reason(text) if proposal.action is ActionKind.CANCEL_PENDING_ORDER else None
+    return proposal.model_copy(update={"reason": stated or proposal.reason})
+
+
+def _empty(case: OrderCase, action: ActionKind) -> Proposal:
+    asked = {"asked_in_round": case.round_.number, "asked_of": case.round_.from_email}
+    return Proposal.model_validate({"action": action, "order_id": case.order.order_id, **asked})
+
+
+def _item_ids(order: Order, named: Sequence[str], before: tuple[str, ...]) -> tuple[str, ...]:
+    """The pieces named, each as often as named; all when none is; none when a name fits no piece left."""
+    if not named:
+        return before or tuple(item.item_id for item in order.items)
+    left = Counter(item.item_id for item in order.items)
+    chosen = list[str]()
+    for name in named:
+        fits = [i.item_id for i in order.items if _names(name, i.item_id, i.name) and left[i.item_id] > 0]
+        if not fits:
+            return ()
+        left[fits[0]] -= 1
+        chosen.append(fits[0])
+    return tuple(chosen)
+
+
+def _names(named: str, item_id: str, name: str) -> bool:
+    return named.strip() == item_id or named.strip().casefold() == name.casefold()
+
+
+def _refund_to(case: OrderCase, wanted: str | None, before: str | None) -> str | None:
+    methods = guard.refund_methods(case.order, case.customer)
+    if wanted == "gift_card":
+        cards = [key for key, method in case.customer.payment_methods.items() if method.source == wanted]
+        return cards[0] if cards else None
+    if wanted is None and before in methods:
+        return before
+    return methods[0] if methods else None
+
+
+def _address(order: Order, parts: AddressParts | None, before: Address | None) -> Address | None:
+    if parts is None:
+        return before
+    given = {key: value for key, value in parts.model_dump().items() if value}
+    known = before or Address(address1="", city="", country=order.address.country)
+    return known.model_copy(update=given)

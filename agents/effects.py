@@ -1,0 +1,71 @@
+"""Effects: carries out what was decided, each effect key once, and tells the customer."""
+
+from dataclasses import dataclass, field
+
+from agents.replies import say
+from contracts.errors import EffectRefused
+from contracts.events import ACTION_OF_COMMAND, CancelOrder, ChangeAddress, Event, ReturnItems, SendReply, ShopCommand
+from contracts.facts import TakenAction
+from contracts.ports import EffectResult, EffectsPort, Shop
+from contracts.ticket import Desk, Round, Signature, Step, Ticket, close, escalate
+from contracts.values import Disposition
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """Applies a shop command for the customer whose round it is, then closes the round; sends replies.
+
+    Consumes CancelOrder, ReturnItems, ChangeAddress, SendReply. Emits the round's outcome and the reply. The port
+    applies an effect key once, so a command handled again ends as it did before.
+    """
+
+    port: EffectsPort
+    shop: Shop
+    version: str
+    name: str = field(default="effects", init=False)
+
+    async def handle(self, ticket: Ticket, event: Event) -> Step:
+        """Carry the command out if its round still waits for it."""
+        command = event.data
+        if isinstance(command, SendReply):
+            await self.port.send(command)
+            return Step(ticket)
+        if not isinstance(command, CancelOrder | ReturnItems | ChangeAddress):
+            return Step(ticket)
+        round_ = ticket.round(command.round)
+        if round_.desk is not Desk.EFFECTS:
+            return Step(ticket)
+        return await self._apply(ticket, round_, command)
+
+    async def _apply(self, ticket: Ticket, round_: Round, command: ShopCommand) -> Step:
+        by = Signature(self.name, self.version)
+        try:
+            result = await self.port.apply(command, await self._user_id(ticket, round_))
+        except EffectRefused as refusal:
+            evidence = {"command": command.model_dump(mode="json"), "refusal": str(refusal)}
+            reply = say("colleague", round_.language)
+            return escalate(ticket, round_, by, reason="the shop refused the effect", reply=reply, evidence=evidence)
+        kind = ACTION_OF_COMMAND[type(command)]
+        taken = TakenAction(kind=kind, order_id=command.order_id, amount=result.amount)
+        reply = _done(command, result)
+        return close(ticket, round_, Disposition.ACTED, by, reply=reply, actions=[taken])
+
+    async def _user_id(self, ticket: Ticket, round_: Round) -> str:
+        customer = await self.shop.customer(ticket.tenant_id, round_.from_email)
+        if customer is None:
+            raise EffectRefused("no customer has this e-mail address any more")
+        return customer.user_id
+
+
+def _done(command: ShopCommand, result: EffectResult) -> str:
+    match command:
+        case CancelOrder():
+            return f"Your order {command.order_id} is cancelled. We refund ${result.amount:.2f} to the way you paid."
+        case ReturnItems():
+            return (
+                f"We have noted the return from your order {command.order_id}. You will get an e-mail with the next "
+                f"steps, and a refund of ${result.amount:.2f}."
+            )
+        case ChangeAddress():
+            where = f"{command.address.address1}, {command.address.city}"
+            return f"Your order {command.order_id} now goes to {where}."

@@ -1,0 +1,171 @@
+"""Reasoning: settles what needs the policy. A model proposes in a closed schema; code decides."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from agents import deciding, guard
+from agents.answers import Intent, ReasoningProposal
+from agents.case import Case, OrderCase
+from agents.details import proposed
+from agents.facts import Found, find
+from agents.followups import may_answer
+from agents.prompts import Prompt
+from agents.which_order import ask_for_the_order
+from contracts.errors import ModelAnswerUnusable
+from contracts.events import Event, ReasoningRequested
+from contracts.models import CallContext, ModelAnswer, ModelRequest
+from contracts.ports import ChatModel, Shop
+from contracts.ticket import Desk, Proposal, Question, Round, Signature, Step, Ticket, close
+from contracts.values import Disposition, Label
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """Decides about an order by the policy's rules in code, and answers questions from the policy's text.
+
+    Consumes ReasoningRequested. Emits the round's outcome, or a shop command once the customer said yes to
+    exactly that. What the policy forbids is refused without asking a model. Changed items, exchanges and other
+    ways to pay are assessed and asked about; once the customer has answered, a person carries them out.
+    """
+
+    model: ChatModel
+    shop: Shop
+    version: str
+    prompt: Prompt
+    money_limit_usd: float  # above it, a person decides
+    min_confidence: float = 0.5  # 0..1
+    name: str = field(default="reasoning", init=False)
+
+    async def handle(self, ticket: Ticket, event: Event) -> Step:
+        """Decide the round if it is still at this desk. A model that is away or overloaded passes through."""
+        if not isinstance(event.data, ReasoningRequested):
+            return Step(ticket)
+        round_ = ticket.round(event.data.round)
+        if round_.desk is not Desk.REASONING:
+            return Step(ticket)
+        passages = await self.shop.policy(ticket.tenant_id)
+        case = Case(ticket=ticket, round_=round_, passages=passages, answered=_answered(ticket, round_))
+        if round_.label and round_.label in guard.ACTIONS_OF_LABEL:
+            return await self._settle_action(case, round_.label, event)
+        return await self._answer_from_policy(case, event)
+
+    async def _settle_action(self, asked: Case, label: Label, event: Event) -> Step:
+        found = await self._find(asked)
+        case = _on_order(asked, found)
+        if case is None:
+            round_ = asked.round_.model_copy(update={"lookup": found.facts})
+            return ask_for_the_order(asked.ticket, round_, found.facts, Desk.REASONING, self._signature)
+        case = case.assessing(case.answered.action if case.answered else guard.ACTIONS_OF_LABEL[label][0])
+        if not case.eligible:
+            return deciding.refuse(case, self._signature)
+        heard = deciding.hear(case, case.answered, self._signature, self.money_limit_usd) if case.answered else None
+        return heard or await self._propose(case, label, event)
+
+    async def _propose(self, case: OrderCase, label: Label, event: Event) -> Step:
+        answer = await self._consult(case, event, lambda wish: _doubt_about_action(label, wish))
+        if isinstance(answer, Step):
+            return answer
+        action = answer.value.action or case.round_.assessment[0].action
+        case = case.assessing(action)
+        proposal = proposed(case, action, answer.value)
+        return deciding.ask(case, proposal, self._signature, self.money_limit_usd, answer.calls)
+
+    async def _answer_from_policy(self, case: Case, event: Event) -> Step:
+        if case.round_.order_refs:
+            found = await self._find(case)
+            case = replace(case, found=found, round_=case.round_.model_copy(update={"lookup": found.facts}))
+        answer = await self._consult(case, event, lambda wish: _doubt_about_draft(case, wish))
+        if isinstance(answer, Step):
+            return answer
+        ticket, disposition = case.ticket, Disposition.ANSWERED
+        if answer.value.intent is Intent.ASK and case.round_.label:
+            asked = Question(desk=Desk.REASONING, label=case.round_.label, asked_in_round=case.round_.number)
+            ticket, disposition = ticket.model_copy(update={"question": asked}), Disposition.NEEDS_CUSTOMER
+        reply = answer.value.reply_draft.strip()
+        return close(ticket, case.round_, disposition, self._signature, reply=reply, calls=answer.calls)
+
+    async def _consult(
+        self, case: Case, event: Event, doubt_about: Callable[[ReasoningProposal], str | None]
+    ) -> ModelAnswer[ReasoningProposal] | Step:
+        """An answer to rely on, or else the step that hands the round to a person."""
+        try:
+            answer = await self._ask(case, event)
+        except ModelAnswerUnusable as error:
+            return deciding.to_a_person(case, self._signature, "the model gave no usable answer", calls=error.calls)
+        doubt = self._doubt(case, answer.value) or doubt_about(answer.value)
+        return deciding.to_a_person(case, self._signature, doubt, answer.value, answer.calls) if doubt else answer
+
+    async def _ask(self, case: Case, event: Event) -> ModelAnswer[ReasoningProposal]:
+        request = ModelRequest(
+            tier=self.prompt.tier,
+            system=self.prompt.text,
+            content=case.content(),
+            answer=ReasoningProposal,
+            max_output_tokens=2_000,
+            cacheable=case.found is None,  # no customer's facts in it
+        )
+        call = CallContext(
+            ticket_id=case.ticket.ticket_id,
+            tenant_id=case.ticket.tenant_id,
+            event_id=event.id,
+            agent=self.name,
+            step="propose",
+            deadline=event.deadline,
+        )
+        return await self.model.ask(request, call)
+
+    async def _find(self, case: Case) -> Found:
+        return await find(self.shop, case.ticket.tenant_id, case.round_.from_email, case.round_.order_refs)
+
+    def _doubt(self, case: Case, wish: ReasoningProposal) -> str | None:
+        """Why this answer is not to be relied on, if it is not."""
+        shown = {passage.id for passage in case.shown()}
+        if wish.intent is Intent.HUMAN:
+            return "the model asks for a person"
+        if wish.confidence < self.min_confidence:
+            return "the model is unsure"
+        if not wish.citations or not shown.issuperset(wish.citations):
+            return "the answer does not rest on passages of the policy"
+        return None
+
+    @property
+    def _signature(self) -> Signature:
+        return Signature(self.name, self.version)
+
+
+def _answered(ticket: Ticket, round_: Round) -> Proposal | None:
+    """The proposal that triage sent this round on for: it then judged nothing, and named the proposal's order."""
+    proposal = ticket.proposal
+    if proposal is None or round_.confidence is not None or proposal.asked_in_round >= round_.number:
+        return None
+    return proposal if may_answer(proposal, round_) and round_.order_refs == (proposal.order_id,) else None
+
+
+def _on_order(case: Case, found: Found) -> OrderCase | None:
+    if found.customer is None or found.only_order is None:
+        return None
+    return OrderCase(
+        ticket=case.ticket,
+        round_=case.round_.model_copy(update={"lookup": found.facts}),
+        passages=case.passages,
+        answered=case.answered,
+        found=found,
+        customer=found.customer,
+        order=found.only_order,
+    )
+
+
+def _doubt_about_action(label: Label, wish: ReasoningProposal) -> str | None:
+    if wish.action is None or wish.action in guard.ACTIONS_OF_LABEL[label]:
+        return None
+    return f"the model would {wish.action}, triage says {label}"
+
+
+def _doubt_about_draft(case: Case, wish: ReasoningProposal) -> str | None:
+    if wish.intent is Intent.ACT:
+        return "the model would act where no action belongs"
+    if not wish.reply_draft.strip():
+        return "the model drafted no reply"
+    if case.unsupported(wish.reply_draft):
+        return "the draft says what our policy and rows do not"
+    return None

@@ -1,0 +1,138 @@
+"""Replies: what we write to customers without a model, in the languages we write."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from contracts.facts import OrderFacts
+
+_MAX_LISTED = 10
+
+_TEXTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "en": {
+            "found": "Your order {order_id} ({items}) is {status}. {parcels}",
+            "parcels": "Tracking: {tracking}.",
+            "no_parcels": "There is no parcel for it yet.",
+            "which_order": "Which of your orders do you mean? Please answer with its number.",
+            "candidate": "- {order_id}, {status}: {items}",
+            "more": "- and {count} more",
+            "not_found": "We could not find that order among yours. Please check the order number, and write from the "
+            "e-mail address you ordered with.",
+            "unknown_customer": "We could not find a customer with this e-mail address. Please write from the address "
+            "you ordered with, and tell us the order number.",
+            "no_orders": "There is no order under your e-mail address. If you ordered with another address, please "
+            "write to us from that one.",
+            "colleague": "Thank you for your message. A colleague will look into it and write to you.",
+            "out_of_scope": "Thank you for your message. We can help with orders, deliveries, returns, payments and "
+            "accounts at our shop, and cannot help with this request.",
+            "pending": "pending: it has not been sent yet",
+            "processed": "processed: it is on its way to you",
+            "delivered": "delivered",
+            "cancelled": "cancelled",
+            "return requested": "delivered, with a return under way",
+            "exchange requested": "delivered, with an exchange under way",
+        },
+        "de": {
+            "found": "Ihre Bestellung {order_id} ({items}): {status}. {parcels}",
+            "parcels": "Sendungsnummer: {tracking}.",
+            "no_parcels": "Es gibt dazu noch kein Paket.",
+            "which_order": "Welche Ihrer Bestellungen meinen Sie? Bitte antworten Sie mit der Bestellnummer.",
+            "candidate": "- {order_id}, {status}: {items}",
+            "more": "- und {count} weitere",
+            "not_found": "Diese Bestellung haben wir unter Ihren nicht gefunden. Bitte prüfen Sie die Bestellnummer "
+            "und schreiben Sie von der E-Mail-Adresse, mit der Sie bestellt haben.",
+            "unknown_customer": "Unter dieser E-Mail-Adresse kennen wir niemanden. Bitte schreiben Sie von der "
+            "Adresse, mit der Sie bestellt haben, und nennen Sie die Bestellnummer.",
+            "no_orders": "Unter Ihrer E-Mail-Adresse liegt keine Bestellung vor. Falls Sie mit einer anderen Adresse "
+            "bestellt haben, schreiben Sie uns bitte von dort.",
+            "colleague": "Vielen Dank für Ihre Nachricht. Eine Kollegin oder ein Kollege meldet sich bei Ihnen.",
+            "out_of_scope": "Vielen Dank für Ihre Nachricht. Wir helfen bei Bestellungen, Lieferungen, Rückgaben, "
+            "Zahlungen und Konten unseres Shops; hierbei können wir leider nicht helfen.",
+            "pending": "offen, noch nicht versandt",
+            "processed": "bearbeitet, auf dem Weg zu Ihnen",
+            "delivered": "zugestellt",
+            "cancelled": "storniert",
+            "return requested": "zugestellt, Rückgabe läuft",
+            "exchange requested": "zugestellt, Umtausch läuft",
+        },
+        "es": {
+            "found": "Su pedido {order_id} ({items}): {status}. {parcels}",
+            "parcels": "Seguimiento: {tracking}.",
+            "no_parcels": "Todavía no hay ningún paquete.",
+            "which_order": "¿A cuál de sus pedidos se refiere? Responda, por favor, con el número.",
+            "candidate": "- {order_id}, {status}: {items}",
+            "more": "- y {count} más",
+            "not_found": "No hemos encontrado ese pedido entre los suyos. Compruebe el número y escríbanos desde la "
+            "dirección de correo con la que hizo el pedido.",
+            "unknown_customer": "No conocemos a ningún cliente con esta dirección de correo. Escríbanos desde la "
+            "dirección con la que hizo el pedido e indique su número.",
+            "no_orders": "No hay ningún pedido con su dirección de correo. Si pidió con otra dirección, escríbanos "
+            "desde ella.",
+            "colleague": "Gracias por su mensaje. Un compañero lo revisará y le escribirá.",
+            "out_of_scope": "Gracias por su mensaje. Ayudamos con pedidos, entregas, devoluciones, pagos y cuentas de "
+            "nuestra tienda; con esta petición no podemos ayudarle.",
+            "pending": "pendiente, aún no enviado",
+            "processed": "procesado, en camino",
+            "delivered": "entregado",
+            "cancelled": "cancelado",
+            "return requested": "entregado, con una devolución en curso",
+            "exchange requested": "entregado, con un cambio en curso",
+        },
+        "fr": {
+            "found": "Votre commande {order_id} ({items}) : {status}. {parcels}",
+            "parcels": "Suivi : {tracking}.",
+            "no_parcels": "Aucun colis n'existe encore.",
+            "which_order": "De laquelle de vos commandes s'agit-il ? Répondez avec son numéro, s'il vous plaît.",
+            "candidate": "- {order_id}, {status} : {items}",
+            "more": "- et {count} autres",
+            "not_found": "Nous n'avons pas trouvé cette commande parmi les vôtres. Vérifiez le numéro et écrivez-nous "
+            "depuis l'adresse utilisée pour commander.",
+            "unknown_customer": "Nous ne connaissons aucun client à cette adresse. Écrivez-nous depuis l'adresse "
+            "utilisée pour commander et indiquez le numéro de la commande.",
+            "no_orders": "Il n'y a aucune commande à votre adresse. Si vous avez commandé avec une autre adresse, "
+            "écrivez-nous depuis celle-ci.",
+            "colleague": "Merci de votre message. Une personne de notre équipe l'examinera et vous écrira.",
+            "out_of_scope": "Merci de votre message. Nous aidons pour les commandes, livraisons, retours, paiements "
+            "et comptes de notre boutique ; nous ne pouvons pas aider pour cette demande.",
+            "pending": "en attente, pas encore expédiée",
+            "processed": "traitée, en route",
+            "delivered": "livrée",
+            "cancelled": "annulée",
+            "return requested": "livrée, retour en cours",
+            "exchange requested": "livrée, échange en cours",
+        },
+    }
+)
+
+
+def say(key: str, language: str | None) -> str:
+    """One of the fixed replies: in the language if we write it, else in English."""
+    return _texts(language)[key]
+
+
+def tell_orders(orders: Sequence[OrderFacts], language: str | None) -> str:
+    """Where each order stands, its parcels and its items."""
+    return "\n".join(_told(order, _texts(language)) for order in orders)
+
+
+def ask_which(orders: Sequence[OrderFacts], language: str | None) -> str:
+    """The question which order is meant, listing the candidates."""
+    texts = _texts(language)
+    listed = [texts["candidate"].format(**_fields(order, texts)) for order in orders[:_MAX_LISTED]]
+    more = [texts["more"].format(count=len(orders) - _MAX_LISTED)] if len(orders) > _MAX_LISTED else []
+    return "\n".join([texts["which_order"], *listed, *more])
+
+
+def _told(order: OrderFacts, texts: Mapping[str, str]) -> str:
+    tracking = ", ".join(order.tracking_ids)
+    parcels = texts["parcels"].format(tracking=tracking) if tracking else texts["no_parcels"]
+    return texts["found"].format(parcels=parcels, **_fields(order, texts))
+
+
+def _fields(order: OrderFacts, texts: Mapping[str, str]) -> dict[str, str]:
+    status = texts.get(order.status, order.status)
+    return {"order_id": order.order_id, "status": status, "items": ", ".join(order.items)}
+
+
+def _texts(language: str | None) -> Mapping[str, str]:
+    return _TEXTS.get(language or "en", _TEXTS["en"])
