@@ -1,0 +1,325 @@
+"""The gateway over the stand-in: the ledger tells what was bought."""
+
+import asyncio
+import json
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from contracts.errors import (
+    Misconfigured,
+    ModelAnswerUnusable,
+    ModelOverloaded,
+    ModelRefused,
+    ModelUnavailable,
+    StoreUnavailable,
+)
+from contracts.models import CallContext
+from contracts.values import Label, Tier
+from llm.gateway import Gateway, Route
+from llm.prices import Price, Prices
+from llm.provider import Completion, Prompt
+from llm.standin.faults import Kind, Rule
+from state.answer_cache import MemoryAnswerCache
+from state.journal import MemoryJournal
+from tests.unit.llm.kit import CALL, FAST_MODEL, REQUEST, STRONG_MODEL, StandIn, asked_for, open_gateway
+
+CACHEABLE = replace(REQUEST, cacheable=True)
+
+
+# --- a call and its price ---
+
+
+async def test_an_answer_is_valid_and_names_the_paid_call_behind_it(protocol: str, standin: StandIn) -> None:
+    async with open_gateway(protocol, standin.base_url) as gateway:
+        answer = await gateway.ask(REQUEST, CALL)
+
+    (call,) = answer.calls
+    (entry,) = standin.ledger.entries()
+    assert answer.value.label is Label.COMPLAINT
+    assert (call.call_id, call.step, call.tier, call.provider) == (entry["id"], "classify", Tier.FAST, protocol)
+    assert (call.model, call.outcome) == (FAST_MODEL[protocol], "ok")
+    assert call.cost_usd > 0
+    assert 0 < call.latency_s < 10
+
+
+async def test_each_tier_goes_to_its_own_model(protocol: str, standin: StandIn) -> None:
+    async with open_gateway(protocol, standin.base_url) as gateway:
+        await gateway.ask(REQUEST, CALL)
+        await gateway.ask(replace(REQUEST, tier=Tier.STRONG), CALL)
+    assert [e["model"] for e in standin.ledger.entries()] == [FAST_MODEL[protocol], STRONG_MODEL[protocol]]
+
+
+def test_a_tier_without_a_route_ends_the_start() -> None:
+    with pytest.raises(Misconfigured, match="fast"):
+        Gateway({}, Prices(), MemoryJournal(), MemoryAnswerCache())
+
+
+def test_a_model_without_a_price_ends_the_start() -> None:
+    routes = {tier: Route(OneAnswer(""), "openai", "gpt-of-tomorrow") for tier in Tier}
+    with pytest.raises(Misconfigured, match="gpt-of-tomorrow"):
+        Gateway(routes, Prices(), MemoryJournal(), MemoryAnswerCache())
+
+
+# --- repair ---
+
+
+@pytest.mark.parametrize("kind", [Kind.MALFORMED, Kind.EMPTY, Kind.OUT_OF_SET, Kind.HUGE])
+async def test_a_bad_answer_is_repaired_and_both_calls_are_told(protocol: str, standin: StandIn, kind: Kind) -> None:
+    standin.faults.replace([Rule(kind, times=1)])
+    async with open_gateway(protocol, standin.base_url) as gateway:
+        answer = await gateway.ask(REQUEST, CALL)
+    assert answer.value.label is Label.COMPLAINT
+    assert [call.outcome for call in answer.calls] == ["malformed", "ok"]
+    assert standin.paid_calls() == 2
+
+
+@pytest.mark.parametrize("kind", [Kind.MALFORMED, Kind.EMPTY, Kind.OUT_OF_SET, Kind.HUGE])
+async def test_a_second_bad_answer_is_the_last(protocol: str, standin: StandIn, kind: Kind) -> None:
+    standin.faults.replace([Rule(kind)])
+    async with open_gateway(protocol, standin.base_url) as gateway:
+        with pytest.raises(ModelAnswerUnusable) as caught:
+            await gateway.ask(REQUEST, CALL)
+    assert [call.outcome for call in caught.value.calls] == ["malformed", "malformed"]
+    assert {call.call_id for call in caught.value.calls} == {e["id"] for e in standin.ledger.entries()}
+    assert standin.paid_calls() == 2
+
+
+async def test_the_repair_of_a_huge_answer_does_not_send_it_back_whole(protocol: str, standin: StandIn) -> None:
+    standin.faults.replace([Rule(Kind.HUGE, times=1)])
+    async with open_gateway(protocol, standin.base_url) as gateway:
+        await gateway.ask(REQUEST, CALL)
+    assert standin.ledger.entries()[1]["input_tokens"] < 1000
+
+
+async def test_a_refused_repair_still_tells_what_was_paid(protocol: str, standin: StandIn) -> None:
+    standin.faults.replace([Rule(Kind.MALFORMED, times=1), Rule(Kind.REFUSED)])
+    async with open_gateway(protocol, standin.base_url) as gateway:
+        with pytest.raises(ModelAnswerUnusable) as caught:
+            await gateway.ask(REQUEST, CALL)
+    assert [call.outcome for call in caught.value.calls] == ["malformed"]
+
+
+async def test_an_overloaded_repair_is_taken_up_again_without_buying_the_first_answer(
+    protocol: str, standin: StandIn
+) -> None:
+    standin.faults.replace([Rule(Kind.MALFORMED, times=1), Rule(Kind.RATE_LIMITED, times=1, retry_after_s=2)])
+    async with open_gateway(protocol, standin.base_url) as gateway:
+        with pytest.raises(ModelOverloaded):
+            await gateway.ask(REQUEST, CALL)
+        answer = await gateway.ask(REQUEST, CALL)
+    assert [call.outcome for call in answer.calls] == ["malformed", "ok"]
+    assert standin.paid_calls() == 2
+
+
+# --- the journal ---
+
+
+async def test_the_same_question_of_the_same_event_is_not_bought_again(protocol: str, standin: StandIn) -> None:
+    async with open_gateway(protocol, standin.base_url) as gateway:
+        first = await gateway.ask(REQUEST, CALL)
+        second = await gateway.ask(REQUEST, CALL)
+    assert second == first  # the calls too: their cost belongs to this event
+    assert standin.calls() == 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "call"),
+    [
+        (replace(REQUEST, content="another"), CALL),
+        (REQUEST, asked_for("e2")),
+        (REQUEST, replace(CALL, step="summarise")),
+    ],
+)
+async def test_another_question_event_or_step_is_another_purchase(
+    standin: StandIn, request_: object, call: CallContext
+) -> None:
+    async with open_gateway("anthropic", standin.base_url) as gateway:
+        await gateway.ask(REQUEST, CALL)
+        await gateway.ask(request_, call)  # type: ignore[arg-type]
+    assert standin.paid_calls() == 2
+
+
+async def test_a_crash_between_the_call_and_the_save_buys_nothing_again(protocol: str, standin: StandIn) -> None:
+    journal = MemoryJournal()
+    async with open_gateway(protocol, standin.base_url, journal=journal) as gateway:
+        first = await gateway.ask(REQUEST, CALL)
+    # The process is gone; only what the journal holds is left.
+    async with open_gateway(protocol, standin.base_url, journal=journal) as gateway:
+        assert await gateway.ask(REQUEST, CALL) == first
+    assert standin.calls() == 1
+
+
+async def test_a_crash_between_answer_and_repair_buys_only_the_repair(protocol: str, standin: StandIn) -> None:
+    journal = MemoryJournal()
+    standin.faults.replace([Rule(Kind.MALFORMED, times=1), Rule(Kind.SERVER_ERROR, times=1)])
+    async with open_gateway(protocol, standin.base_url, journal=journal) as gateway:
+        with pytest.raises(ModelUnavailable):
+            await gateway.ask(REQUEST, CALL)
+    async with open_gateway(protocol, standin.base_url, journal=journal) as gateway:
+        answer = await gateway.ask(REQUEST, CALL)
+        assert await gateway.ask(REQUEST, CALL) == answer
+    assert [call.outcome for call in answer.calls] == ["malformed", "ok"]
+    assert standin.paid_calls() == 2
+
+
+async def test_two_bad_answers_are_remembered_too(protocol: str, standin: StandIn) -> None:
+    standin.faults.replace([Rule(Kind.HUGE)])
+    async with open_gateway(protocol, standin.base_url) as gateway:
+        for _ in range(2):
+            with pytest.raises(ModelAnswerUnusable) as caught:
+                await gateway.ask(REQUEST, CALL)
+            assert len(caught.value.calls) == 2
+    assert standin.paid_calls() == 2
+
+
+class Unreachable(MemoryJournal):
+    async def keep(self, call: CallContext, request_digest: str, result: bytes) -> None:
+        raise StoreUnavailable("gone")
+
+
+async def test_a_paid_answer_that_cannot_be_kept_is_neither_given_nor_cached(standin: StandIn) -> None:
+    cache = MemoryAnswerCache()
+    async with open_gateway("openai", standin.base_url, journal=Unreachable(), cache=cache) as gateway:
+        with pytest.raises(StoreUnavailable):
+            await gateway.ask(CACHEABLE, CALL)
+    assert await cache.get("acme", CACHEABLE.digest()) is None
+
+
+# --- the cache ---
+
+
+async def test_a_cacheable_answer_is_given_again_without_a_call(protocol: str, standin: StandIn) -> None:
+    async with open_gateway(protocol, standin.base_url) as gateway:
+        first = await gateway.ask(CACHEABLE, CALL)
+        second = await gateway.ask(CACHEABLE, asked_for("e2"))
+    assert second.value == first.value
+    assert (len(first.calls), second.calls) == (1, ())
+    assert standin.calls() == 1
+
+
+async def test_one_tenants_answer_is_never_given_to_another(standin: StandIn) -> None:
+    async with open_gateway("anthropic", standin.base_url) as gateway:
+        await gateway.ask(CACHEABLE, CALL)
+        await gateway.ask(CACHEABLE, asked_for("e2", tenant_id="other"))
+    assert standin.paid_calls() == 2
+
+
+async def test_what_is_not_cacheable_is_not_cached(standin: StandIn) -> None:
+    async with open_gateway("anthropic", standin.base_url) as gateway:
+        await gateway.ask(REQUEST, CALL)
+        await gateway.ask(REQUEST, asked_for("e2"))
+    assert standin.paid_calls() == 2
+
+
+async def test_a_repaired_answer_is_cached_and_a_bad_one_is_not(standin: StandIn) -> None:
+    standin.faults.replace([Rule(Kind.MALFORMED, times=1)])
+    async with open_gateway("openai", standin.base_url) as gateway:
+        await gateway.ask(CACHEABLE, CALL)
+        assert (await gateway.ask(CACHEABLE, asked_for("e2"))).calls == ()
+    assert standin.paid_calls() == 2
+
+
+async def test_the_event_that_paid_keeps_its_calls_when_it_is_handled_again(standin: StandIn) -> None:
+    async with open_gateway("openai", standin.base_url) as gateway:
+        first = await gateway.ask(CACHEABLE, CALL)
+        assert await gateway.ask(CACHEABLE, CALL) == first
+
+
+async def test_a_spoiled_cache_entry_costs_a_call_and_no_wrong_answer(standin: StandIn) -> None:
+    cache = MemoryAnswerCache()
+    await cache.put("acme", CACHEABLE.digest(), b'{"label": "none_of_these"}\xff', 60)
+    async with open_gateway("openai", standin.base_url, cache=cache) as gateway:
+        assert len((await gateway.ask(CACHEABLE, CALL)).calls) == 1
+
+
+# --- time ---
+
+
+@pytest.mark.parametrize("left_s", [-60, 0.2])
+async def test_the_deadline_bounds_the_call_but_leaves_it_a_second(standin: StandIn, left_s: float) -> None:
+    standin.faults.replace([Rule(Kind.SLOW, seconds=30)])
+    call = replace(CALL, deadline=datetime.now(UTC) + timedelta(seconds=left_s))
+    started_s = time.monotonic()
+    async with open_gateway("openai", standin.base_url) as gateway:
+        with pytest.raises(ModelUnavailable):
+            await gateway.ask(REQUEST, call)
+    assert 0.9 < time.monotonic() - started_s < 5
+
+
+async def test_without_a_deadline_the_default_bounds_the_call(standin: StandIn) -> None:
+    standin.faults.replace([Rule(Kind.SLOW, seconds=30)])
+    async with open_gateway("openai", standin.base_url, default_timeout_s=0.2) as gateway:
+        with pytest.raises(ModelUnavailable):
+            await gateway.ask(REQUEST, CALL)
+
+
+async def test_hundreds_of_questions_at_once_are_all_answered(protocol: str, standin: StandIn) -> None:
+    async with open_gateway(protocol, standin.base_url) as gateway:
+        answers = await asyncio.gather(*(gateway.ask(REQUEST, asked_for(f"e{n}")) for n in range(300)))
+    assert len({answer.calls[0].call_id for answer in answers}) == standin.paid_calls() == 300
+
+
+# --- what is shown of it ---
+
+
+async def test_a_span_tells_the_call_and_none_of_its_words(protocol: str, standin: StandIn) -> None:
+    exporter, tracers = InMemorySpanExporter(), TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(exporter))
+    standin.faults.replace([Rule(Kind.REFUSED, text="forbidden")])
+    async with open_gateway(protocol, standin.base_url, tracer=tracers.get_tracer("test")) as gateway:
+        (call,) = (await gateway.ask(REQUEST, CALL)).calls
+        with pytest.raises(ModelRefused):
+            await gateway.ask(replace(REQUEST, content="forbidden"), CALL)
+
+    answered, refused = exporter.get_finished_spans()
+    told = dict(answered.attributes or {})
+    assert answered.name == f"chat {FAST_MODEL[protocol]}"
+    assert told["gen_ai.provider.name"] == protocol
+    assert told["gen_ai.usage.input_tokens"] == call.input_tokens
+    assert told["gen_ai.usage.output_tokens"] == call.output_tokens
+    assert (refused.attributes or {})["error.type"] == "ModelRefused"
+    assert not refused.status.is_ok
+    shown = json.dumps([span.to_json() for span in (answered, refused)])
+    assert all(words not in shown for words in ("parcel", "Choose a label", "complaint", "forbidden"))
+
+
+class OneAnswer:
+    """A provider in memory that accounts as it is told to."""
+
+    def __init__(self, text: str, **tokens: int) -> None:
+        self._completion = Completion(text, "c1", "a-model", **{"input_tokens": 0, "output_tokens": 0, **tokens})
+
+    async def complete(self, prompt: Prompt) -> Completion:
+        return self._completion
+
+
+async def test_cached_input_is_priced_as_such() -> None:
+    provider = OneAnswer(
+        '{"label": "account", "confidence": 1}',
+        input_tokens=3000,
+        output_tokens=100,
+        cache_read_tokens=1500,
+        cache_write_tokens=1000,
+    )
+    routes = {tier: Route(provider, "anthropic", "claude-haiku-4-5") for tier in Tier}
+    gateway = Gateway(routes, Prices(), MemoryJournal(), MemoryAnswerCache())
+
+    (call,) = (await gateway.ask(REQUEST, CALL)).calls
+
+    # 500 at 1 USD a million, 1500 read at a tenth of it, 1000 written at 1.25 of it, 100 out at 5 USD
+    assert call.cost_usd == Decimal("0.0024")
+
+
+async def test_a_price_set_by_hand_goes_before_the_table() -> None:
+    provider = OneAnswer('{"label": "account", "confidence": 1}', input_tokens=1000, output_tokens=10)
+    prices = Prices({("own", "tiny"): Price(Decimal(2), Decimal(4))})
+    routes = {tier: Route(provider, "own", "tiny") for tier in Tier}
+    gateway = Gateway(routes, prices, MemoryJournal(), MemoryAnswerCache())
+    assert (await gateway.ask(REQUEST, CALL)).calls[0].cost_usd == Decimal("0.00204")

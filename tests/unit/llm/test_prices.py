@@ -1,0 +1,39 @@
+"""Prices come from a kept table or from a hand, never from a default."""
+
+from decimal import Decimal
+
+import pytest
+
+from contracts.errors import Misconfigured
+from llm.prices import Price, Prices
+from llm.provider import Completion
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "input_usd", "output_usd"),
+    [
+        ("anthropic", "claude-sonnet-4-5", "3", "15"),
+        ("anthropic", "claude-haiku-4-5", "1", "5"),
+        ("openai", "gpt-5-mini", "0.25", "2"),
+        ("openai", "gpt-4.1-mini", "0.4", "1.6"),
+    ],
+)
+def test_the_models_we_name_are_priced(provider: str, model: str, input_usd: str, output_usd: str) -> None:
+    Prices().check(provider, model)
+    used = Completion("", "c1", model, input_tokens=1000, output_tokens=1000)
+    assert Prices().cost_usd(provider, model, used) == (Decimal(input_usd) + Decimal(output_usd)) / 1000
+
+
+@pytest.mark.parametrize(("provider", "model"), [("openai", "gpt-of-tomorrow"), ("nobody", "gpt-5-mini"), ("", "")])
+def test_what_has_no_price_is_named(provider: str, model: str) -> None:
+    with pytest.raises(Misconfigured, match=model):
+        Prices().check(provider, model)
+
+
+def test_a_price_set_by_hand_makes_any_model_known() -> None:
+    Prices({("own", "tiny"): Price(Decimal(0), Decimal(0))}).check("own", "tiny")
+
+
+def test_more_cached_tokens_than_tokens_do_not_stop_the_accounting() -> None:
+    used = Completion("", "c1", "gpt-5-mini", 100, 10, cache_read_tokens=900, cache_write_tokens=50)
+    assert Prices().cost_usd("openai", "gpt-5-mini", used) > 0
