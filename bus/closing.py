@@ -1,0 +1,58 @@
+"""Ending aiokafka clients for good, also when their brokers no longer answer.
+
+`stop()` of either client may wait for ever for a broker that is gone. Given up half way it leaves tasks behind:
+a sender that delivers late, a heartbeat that keeps partitions from others. So these are cancelled by name.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+_log = logging.getLogger(__name__)
+_PATIENCE_S = 5.0
+
+
+async def close_producer(producer: AIOKafkaProducer) -> None:
+    """Stop a producer within seconds, whatever its brokers do."""
+    if not await _stopped(producer):
+        await _cancelled([producer._sender.sender_task])
+        await _stopped(producer.client, "close")
+
+
+async def close_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer, leaving its group, within seconds, whatever its brokers do."""
+    if not await _stopped(consumer):
+        coordinator, fetcher = consumer._coordinator, consumer._fetcher
+        await _cancelled(
+            getattr(owner, name, None)
+            for owner, name in (
+                (coordinator, "_coordination_task"),
+                (coordinator, "_heartbeat_task"),
+                (coordinator, "_commit_refresh_task"),
+                (fetcher, "_fetch_task"),
+            )
+        )
+        await _stopped(consumer._client, "close")
+
+
+async def _stopped(client: Any, method: str = "stop") -> bool:
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            await getattr(client, method)()
+    except (KafkaError, TimeoutError, OSError) as error:
+        _log.warning("a Kafka client did not stop by itself: %s", type(error).__name__)
+        return False
+    return True
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[Any] | None]) -> None:
+    """Cancel tasks and see them end, or leave them after a while."""
+    running = [task for task in tasks if task is not None and not task.done()]
+    for task in running:
+        task.cancel()
+    if running:
+        await asyncio.wait(running, timeout=_PATIENCE_S)

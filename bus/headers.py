@@ -1,0 +1,59 @@
+"""Record headers, read with suspicion: a stranger may have written them."""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
+
+from contracts.errors import Undecodable
+from contracts.values import Identifier
+
+_IDENTIFIER: TypeAdapter[str] = TypeAdapter(Identifier)
+_INSTANT: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Headers:
+    """A record's headers by name; of several with one name the last counts."""
+
+    def __init__(self, headers: Iterable[tuple[str, bytes | None]]) -> None:
+        self._values = dict(headers)
+
+    def identifier(self, name: str) -> str | None:
+        """A short text without control characters. Raises Undecodable: it is something else."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        try:
+            return _IDENTIFIER.validate_python(value.decode("utf-8"))
+        except ValueError as error:  # also UnicodeDecodeError and ValidationError
+            raise Undecodable(f"the header {name} is not a short text") from error
+
+    def instant(self, name: str) -> datetime | None:
+        """A time in UTC. Raises Undecodable: it is not ISO 8601 with an offset."""
+        text = self.identifier(name)
+        if text is None:
+            return None
+        try:
+            return in_utc(_INSTANT.validate_strings(text), name)
+        except ValidationError as error:
+            raise Undecodable(f"the header {name} is not a time with an offset") from error
+
+    def traceparent(self) -> str | None:
+        """The W3C trace context; a malformed one is dropped, as its specification asks."""
+        value = (self._values.get("traceparent") or b"").decode("ascii", "replace")
+        return value if _TRACEPARENT.fullmatch(value) else None
+
+
+def in_utc(moment: datetime, name: str) -> datetime:
+    """The same moment in UTC. Raises Undecodable: it lies outside what a datetime can hold."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise Undecodable(f"{name} is out of range") from error
+
+
+def text_of(moment: datetime) -> str:
+    """A moment as headers carry it: ISO 8601, UTC."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,117 @@
+"""What surrounds a handler: one concern each, composed in one list (`bus.pipeline`)."""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from bus.backoff import Patience
+from bus.delivery import Delivery
+from bus.handler import Handler, Middleware
+from bus.outcome import DeadLetter, Duplicate, Outcome
+from bus.tracing import current_trace_id
+from contracts.errors import Misconfigured, Outage, Permanent, SupportError, Transient
+from contracts.ports import TicketStore
+
+_log = logging.getLogger(__name__)
+
+
+class DeadlinePassed(Permanent):
+    """The delivery's time limit passed before its step was decided."""
+
+
+def compose(handler: Handler, *outermost_first: Middleware) -> Handler:
+    """Wrap the handler; the first middleware named sees the delivery first."""
+    for middleware in reversed(outermost_first):
+        handler = functools.partial(middleware, handler)
+    return handler
+
+
+async def judged(call_next: Handler, delivery: Delivery) -> Outcome:
+    """Turn an error into a dead letter. What is not a SupportError is a bug; Misconfigured ends the worker."""
+    try:
+        return await call_next(delivery)
+    except Misconfigured:
+        raise
+    except SupportError as error:
+        _log.warning("dead letter at %s: %s", delivery.position, type(error).__name__)
+        return DeadLetter(error, delivery.attempts, current_trace_id())
+    except Exception as error:  # noqa: BLE001 - the only one: no record may stop its partition
+        _log.exception("a bug at %s", delivery.position)
+        return DeadLetter(error, delivery.attempts, current_trace_id())
+
+
+async def decoded(call_next: Handler, delivery: Delivery) -> Outcome:
+    """Let only events pass. Raises Undecodable: the record holds none."""
+    _ = delivery.event
+    return await call_next(delivery)
+
+
+def within_deadline(expired: Handler) -> Middleware:
+    """Bound all tries together by the delivery's limit; past it, `expired` settles the delivery instead.
+
+    The limit cuts a decision or a wait short, never the settling of a step that is decided.
+    """
+
+    async def middleware(call_next: Handler, delivery: Delivery) -> Outcome:
+        try:
+            if not is_past(delivery.limit):
+                return await call_next(delivery)
+        except DeadlinePassed:
+            _log.info("the deadline passed at %s", delivery.position)
+        delivery.limit = None
+        return await expired(delivery)
+
+    return middleware
+
+
+def retried(delays_s: Sequence[float]) -> Middleware:
+    """Repeat a Transient failure in place: order holds, and an outage shows as lag."""
+
+    async def middleware(call_next: Handler, delivery: Delivery) -> Outcome:
+        patience = Patience(delays_s)
+        while True:
+            try:
+                delivery.attempts += 1
+                return await call_next(delivery)
+            except Transient as error:
+                if isinstance(error, Outage):
+                    delivery.attempts -= 1
+                wait_s = patience.wait_s(error)
+                if wait_s is None:
+                    raise
+                _log.info("trying again at %s in %.2f s: %s", delivery.position, wait_s, type(error).__name__)
+            await sleep_within(wait_s, delivery.limit)
+
+    return middleware
+
+
+def deduplicated(group: str, store: TicketStore) -> Middleware:
+    """Skip an event the group has settled. Inside the retry: a settling whose answer got lost is found here."""
+
+    async def middleware(call_next: Handler, delivery: Delivery) -> Outcome:
+        if await store.handled(group, delivery.event.id):
+            return Duplicate()
+        return await call_next(delivery)
+
+    return middleware
+
+
+def is_past(limit: datetime | None) -> bool:
+    """Whether a limit is over."""
+    return limit is not None and seconds_until(limit) <= 0
+
+
+def seconds_until(limit: datetime) -> float:
+    """Seconds left, negative when it is past."""
+    return (limit - datetime.now(UTC)).total_seconds()
+
+
+async def sleep_within(wait_s: float, limit: datetime | None) -> None:
+    """Sleep, but not past the limit. Raises DeadlinePassed: the limit came first."""
+    if limit is None or wait_s < seconds_until(limit):
+        await asyncio.sleep(wait_s)
+        return
+    await asyncio.sleep(max(0.0, seconds_until(limit)))
+    raise DeadlinePassed("the deadline passed before the next try")
