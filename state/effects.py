@@ -1,0 +1,218 @@
+"""Effects: the world is changed once per effect key, in the same write that notes the key."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import structlog
+
+from contracts.errors import ContractBroken
+from contracts.events import CancelOrder, ChangeAddress, Command, ReturnItems, SendReply, ShopCommand
+from contracts.ports import EffectResult, TimelineEntry
+from contracts.shop import Customer, Order
+from state import timeline
+from state.documents import from_json, to_json
+from state.pool import borrowed
+from state.shop import MemoryShop, ShopOf
+from state.shop_rules import Change, change_for
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = PoolConnectionProxy[asyncpg.Record]
+
+KIND_OF_COMMAND: dict[type[Command], str] = {
+    CancelOrder: "cancel_order",
+    ReturnItems: "return_items",
+    ChangeAddress: "change_address",
+    SendReply: "send_reply",
+}
+_SENT = EffectResult(order=None, amount=Decimal(0))
+
+_LOCK_ORDER = "SELECT document FROM shop_orders WHERE shop_id = $1 AND order_id = $2 FOR UPDATE"
+_LOCK_CUSTOMER = "SELECT document FROM shop_customers WHERE shop_id = $1 AND user_id = $2 FOR UPDATE"
+_STORE_ORDER = "UPDATE shop_orders SET status = $3, document = $4 WHERE shop_id = $1 AND order_id = $2"
+_STORE_CUSTOMER = "UPDATE shop_customers SET document = $3 WHERE shop_id = $1 AND user_id = $2"
+_FIND = "SELECT kind, user_id, command, order_then, amount FROM effects WHERE effect_key = $1"
+_NOTE = """
+INSERT INTO effects (effect_key, kind, ticket_id, tenant_id, user_id, order_id, command, order_then, amount)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+ON CONFLICT (effect_key) DO NOTHING
+RETURNING effect_key
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A command that was carried out."""
+
+    kind: str
+    user_id: str | None
+    command: str  # JSON
+    result: EffectResult
+
+
+class PostgresEffects:
+    """EffectsPort on a migrated database."""
+
+    def __init__(self, pool: asyncpg.Pool, shop_of: ShopOf) -> None:
+        self._pool = pool
+        self._shop_of = shop_of
+
+    async def apply(self, command: ShopCommand, user_id: str) -> EffectResult:
+        """Change one of the customer's own orders, once per key; see the port.
+
+        Raises ContractBroken: the key was used for another command.
+        """
+        async with borrowed(self._pool) as connection, connection.transaction():
+            return await self._apply(connection, command, user_id)
+
+    async def send(self, command: SendReply) -> EffectResult:
+        """Note the reply, once per key: the effects table is the outlet. Raises as `apply` does."""
+        effect = Effect(KIND_OF_COMMAND[SendReply], None, to_json(command), _SENT)
+        async with borrowed(self._pool) as connection:
+            noted = await _note(connection, command, effect)
+            earlier = None if noted else await _find(connection, command)
+        return result_again(earlier, command, None) if earlier else _SENT
+
+    async def _apply(self, connection: "Connection", command: ShopCommand, user_id: str) -> EffectResult:
+        shop_id = self._shop_of(command.tenant_id)
+        # The order's row comes first: whoever carries out the same command waits here, and then finds the key.
+        order = await _locked_order(connection, shop_id, command.order_id)
+        earlier = await _find(connection, command)
+        if earlier is not None:
+            return result_again(earlier, command, user_id)
+        customer = await connection.fetchval(_LOCK_CUSTOMER, shop_id, user_id)
+        change = change_for(command, order, customer and from_json(Customer, customer))
+        effect = effect_of(command, user_id, change)
+        if not await _note(connection, command, effect):
+            raise _key_reused(command)  # for another order, at the same moment
+        await _store(connection, shop_id, change)
+        log_applied(command)
+        return effect.result
+
+
+class MemoryEffects:
+    """EffectsPort in memory: each command is carried out without a pause."""
+
+    def __init__(self, shop: MemoryShop) -> None:
+        self._shop = shop
+        self._effects: dict[str, tuple[datetime, Command, Effect]] = {}
+
+    async def apply(self, command: ShopCommand, user_id: str) -> EffectResult:
+        """Change one of the customer's own orders, once per key; see the port.
+
+        Raises ContractBroken: the key was used for another command.
+        """
+        if command.effect_key in self._effects:
+            return result_again(self._effects[command.effect_key][2], command, user_id)
+        change = change_for(command, *self._shop.rows(command.tenant_id, command.order_id, user_id))
+        effect = effect_of(command, user_id, change)
+        self._note(command, effect)
+        self._shop.store(command.tenant_id, change)
+        return effect.result
+
+    async def send(self, command: SendReply) -> EffectResult:
+        """Note the reply, once per key. Raises as `apply` does."""
+        if command.effect_key in self._effects:
+            return result_again(self._effects[command.effect_key][2], command, None)
+        self._note(command, Effect(KIND_OF_COMMAND[SendReply], None, to_json(command), _SENT))
+        return _SENT
+
+    def entries_of(self, ticket_id: str) -> Sequence[TimelineEntry]:
+        """The ticket's effects as its timeline tells them."""
+        return [
+            TimelineEntry(at, timeline.EFFECT, _detail(command, effect))
+            for at, command, effect in self._effects.values()
+            if command.ticket_id == ticket_id
+        ]
+
+    def _note(self, command: Command, effect: Effect) -> None:
+        self._effects[command.effect_key] = (datetime.now(UTC), command, effect)
+
+
+def effect_of(command: ShopCommand, user_id: str, change: Change) -> Effect:
+    """What to note of a change."""
+    return Effect(
+        kind=KIND_OF_COMMAND[type(command)],
+        user_id=user_id,
+        command=to_json(command),
+        result=EffectResult(change.order, change.amount),
+    )
+
+
+def result_again(earlier: Effect, command: Command, user_id: str | None) -> EffectResult:
+    """What the key's effect did then. Raises ContractBroken: it was another command.
+
+    Only the fields that both know are compared: the two may come from neighbouring versions of this code.
+    """
+    then, now = json.loads(earlier.command), json.loads(to_json(command))
+    same_fields = all(then[name] == now[name] for name in then.keys() & now.keys())
+    if (earlier.kind, earlier.user_id) != (KIND_OF_COMMAND[type(command)], user_id) or not same_fields:
+        raise _key_reused(command)
+    return earlier.result
+
+
+def log_applied(command: ShopCommand) -> None:
+    """Say that an order was changed, ids only."""
+    structlog.get_logger().info(
+        "order changed",
+        kind=KIND_OF_COMMAND[type(command)],
+        effect_key=command.effect_key,
+        ticket_id=command.ticket_id,
+        order_id=command.order_id,
+    )
+
+
+async def _locked_order(connection: "Connection", shop_id: str, order_id: str) -> Order | None:
+    # The second look is for a shop loaded anew while the first one waited: it finds the row that came instead.
+    document = await connection.fetchval(_LOCK_ORDER, shop_id, order_id)
+    document = document or await connection.fetchval(_LOCK_ORDER, shop_id, order_id)
+    return from_json(Order, document) if document else None
+
+
+async def _find(connection: "Connection", command: Command) -> Effect | None:
+    row = await connection.fetchrow(_FIND, command.effect_key)
+    if row is None:
+        return None
+    order = row["order_then"] and from_json(Order, row["order_then"])
+    return Effect(row["kind"], row["user_id"], row["command"], EffectResult(order, row["amount"]))
+
+
+async def _note(connection: "Connection", command: Command, effect: Effect) -> bool:
+    """Note the effect under its key; False when the key is taken."""
+    order = effect.result.order
+    noted: Any = await connection.fetchval(
+        _NOTE,
+        command.effect_key,
+        effect.kind,
+        command.ticket_id,
+        command.tenant_id,
+        effect.user_id,
+        order.order_id if order else None,
+        effect.command,
+        to_json(order) if order else None,
+        effect.result.amount,
+    )
+    return noted is not None
+
+
+async def _store(connection: "Connection", shop_id: str, change: Change) -> None:
+    order, customer = change.order, change.customer
+    await connection.execute(_STORE_ORDER, shop_id, order.order_id, order.status, to_json(order))
+    await connection.execute(_STORE_CUSTOMER, shop_id, customer.user_id, to_json(customer))
+
+
+def _key_reused(command: Command) -> ContractBroken:
+    return ContractBroken(f"effect key {command.effect_key} was used for another command")
+
+
+def _detail(command: Command, effect: Effect) -> dict[str, Any]:
+    order = effect.result.order
+    return timeline.effect(
+        effect.kind, command.effect_key, order.order_id if order else None, float(effect.result.amount)
+    )
