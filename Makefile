@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 UV := .cache/uv/bin/uv
-UV_COMPILE := $(UV) pip compile --universal --generate-hashes --no-header --python-version 3.11 --quiet
+UV_COMPILE := $(UV) pip compile --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --quiet
 SERVICES := kafka or postgres or redis or system
 
 .PHONY: demo test check lint schemas lock clean
@@ -43,10 +43,10 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
 	touch $@
 
-# The lock files name versions and hashes, and no addresses.
+# The lock files name versions and hashes, and no addresses. The larger one goes first: the other one must agree.
 lock: $(UV)
-	$(UV_COMPILE) pyproject.toml build-requirements.in --extra embedded -o requirements.lock
-	$(UV_COMPILE) pyproject.toml build-requirements.in --all-extras -c requirements.lock -o requirements-dev.lock
+	$(UV_COMPILE) pyproject.toml build-requirements.in --all-extras -o requirements-dev.lock
+	$(UV_COMPILE) pyproject.toml build-requirements.in --extra embedded -c requirements-dev.lock -o requirements.lock
 
 $(UV):
 	$(PYTHON) -m venv .cache/uv
