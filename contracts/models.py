@@ -1,10 +1,11 @@
 """What an agent asks a model for, and what it gets back: the gateway's side of the language."""
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
@@ -39,12 +40,18 @@ class ModelRequest(Generic[AnswerT]):
     def digest(self) -> str:
         """SHA-256 over everything that shapes the answer, in canonical JSON; nothing volatile."""
         canonical = json.dumps(
-            [self.tier, self.system, self.content, self.answer.model_json_schema(), self.max_output_tokens],
+            [self.tier, self.system, self.content, _schema_of(self.answer), self.max_output_tokens],
             sort_keys=True,
             ensure_ascii=False,
             separators=(",", ":"),
         )
         return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@functools.lru_cache(maxsize=256)
+def _schema_of(answer: type[BaseModel]) -> dict[str, Any]:
+    """The answer's schema: building it anew costs a millisecond, and a request is digested several times."""
+    return answer.model_json_schema()
 
 
 class ModelCall(Value):
