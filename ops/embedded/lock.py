@@ -13,13 +13,10 @@ from contracts.errors import Misconfigured
 def owning(data_dir: Path) -> Iterator[None]:
     """Hold a data directory. The kernel lets go when the owner dies, so there is no stale lock.
 
-    Raises Misconfigured: another stack holds it, or it cannot be written to.
+    Raises Misconfigured: another stack holds it.
     """
     path = data_dir / "stack.lock"
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise Misconfigured(f"the data directory {data_dir} cannot be written to: {error.strerror}") from error
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         _lock(descriptor, data_dir)
         os.ftruncate(descriptor, 0)

@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 from contracts.errors import Misconfigured
 from ops.embedded import launch
-from ops.embedded.proc import MARKER
+from ops.embedded.proc import MARKER, StillRunning
 
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
 _TAIL_LINES = 8
@@ -43,12 +43,27 @@ async def _nothing() -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Started:
+    """A child that runs and may not be ready yet."""
+
+    pid: int
+    log: Path
+    logged_before: int  # bytes that earlier runs wrote
+
+    def has_said(self, line_start: bytes) -> bool:
+        """Whether it wrote a line that begins like this."""
+        with self.log.open("rb") as log:
+            log.seek(self.logged_before)
+            return any(line.startswith(line_start) for line in log)
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
-    """How a child is run. Its output goes to `logs/NAME.log`; it gets a session, and so a Ctrl-C, of its own."""
+    """How a child is run. Its output goes to `logs/NAME.log`; it gets a session of its own, which no Ctrl-C reaches."""
 
     name: str
     command: Sequence[str]
-    ready: Callable[[int], Awaitable[bool]]  # asked with the child's pid until it says yes
+    ready: Callable[[Started], Awaitable[bool]]  # asked until it says yes
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     cwd: Path | None = None
     account: Account = OUR_OWN
@@ -68,7 +83,6 @@ class Child:
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._ending = False
 
     @property
     def name(self) -> str:
@@ -87,7 +101,6 @@ class Child:
 
     async def stop(self) -> None:
         """End it for good: gently first, then at once. Safe to call at any time, also twice."""
-        self._ending = True
         if self._keeper:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
@@ -96,11 +109,6 @@ class Child:
             self._log(f"{self.name} did not stop within {self._program.stop_within_s:g} s and was killed")
             await self._end_now()
 
-    def kill(self) -> None:
-        """End it at once and for good."""
-        self._ending = True
-        self._signal(self._program.kill_signal)
-
     async def crashed(self) -> None:
         """Return only with the error of the code that keeps it up: a bug."""
         if self._keeper:
@@ -108,11 +116,9 @@ class Child:
 
     async def _keep_up(self) -> None:
         pause_s = _FIRST_PAUSE_S
-        while self._process and not self._ending:
+        while self._process:
             began = asyncio.get_running_loop().time()
             code = await self._process.wait()
-            if self._ending:
-                return
             steady = asyncio.get_running_loop().time() - began > _STEADY_S
             pause_s = _FIRST_PAUSE_S if steady else pause_s
             self._log(f"{self.name} ended unexpectedly ({_how(code)}) and is started again in {pause_s:g} s")
@@ -132,11 +138,12 @@ class Child:
         try:
             await self._program.prepare()
             with _open_log(self._stack_dir, self.name) as output:
-                self._process = await self._spawn(output)
-            await self._until_ready(self._process)
+                logged_before = output.tell()
+                process = self._process = await self._spawn(output)
+            await self._until_ready(process, Started(process.pid, Path(output.name), logged_before))
         except BaseException as error:  # also when the start is called off: nothing may stay behind
             await self._end_now()
-            if isinstance(error, OSError):
+            if isinstance(error, OSError | StillRunning):
                 raise DidNotStart(f"{self.name} cannot be started: {error}") from error
             raise
 
@@ -152,11 +159,9 @@ class Child:
             orphan_signal=program.kill_signal,
         )
 
-    async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
+    async def _until_ready(self, process: asyncio.subprocess.Process, started: Started) -> None:
         limit = asyncio.get_running_loop().time() + self._program.ready_within_s
-        while not await self._program.ready(process.pid):
-            if self._ending:
-                raise DidNotStart(f"{self.name} was told to stop while it started")
+        while not await self._program.ready(started):
             if process.returncode is not None:
                 raise DidNotStart(f"{self.name} did not come up ({_how(process.returncode)}); {self._last_words()}")
             if asyncio.get_running_loop().time() > limit:
@@ -228,7 +233,7 @@ def _log_path(stack_dir: Path, name: str) -> Path:
 
 def _open_log(stack_dir: Path, name: str) -> BinaryIO:
     path = _log_path(stack_dir, name)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
         os.replace(path, path.with_suffix(".log.1"))
     return path.open("ab")

@@ -2,15 +2,15 @@
 
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ops.embedded.ports import LOOPBACK
-from ops.embedded.process import Program
+from ops.embedded.process import Program, Started
 from ops.embedded.ready import answers, written
 
-READY_FILE = "SWITCHYARD_READY_FILE"
-"""The environment variable that names the file into which a worker writes something once it takes records."""
+READY = b'{"ready"'
+"""How the line begins that a worker writes once it takes records."""
 
 PYTHON = (sys.executable, "-P", "-m")  # -P: a folder here that is called like a package of ours is not meant
 
@@ -22,45 +22,46 @@ def broker(stack_dir: Path, port: int) -> Program:
 
 
 def standin(stack_dir: Path, port: int) -> Program:
-    """How the model stand-in is run; its ledger of calls is `DATA_DIR/standin-ledger.jsonl`."""
-    arguments = ["--port", str(port), "--ledger", str(stack_dir / "standin-ledger.jsonl")]
+    """How the model stand-in is run; its ledger of calls is `DATA_DIR/standin/ledger.jsonl`."""
+    arguments = ["--port", str(port), "--ledger", str(stack_dir / "standin" / "ledger.jsonl")]
     return _server("standin", [*PYTHON, "llm.standin", *arguments], port, stack_dir)
 
 
-def worker(name: str, command: Sequence[str], env: Mapping[str, str], stack_dir: Path, drain_s: float) -> Program:
+def worker(name: str, command: Sequence[str], env: Mapping[str, str], drain_s: float) -> Program:
     """How one worker is run; it drains on SIGTERM, for as long as it is given."""
-    ready_file = stack_dir / "run" / f"{name}.ready"
 
-    async def has_said_so(_pid: int) -> bool:
-        return written(ready_file)
+    async def has_said_so(started: Started) -> bool:
+        return started.has_said(READY)
 
     return Program(
         name=name,
         command=command,
         ready=has_said_so,
-        env={**_environment(), **env, READY_FILE: str(ready_file)},
-        prepare=_forgetting(ready_file),
+        env={**_environment(), **env},
         stop_within_s=drain_s,
     )
 
 
 def run_agent(agent: str) -> Sequence[str]:
     """The command that runs one worker of an agent."""
-    return [*PYTHON, "ops.cli", "run", agent]
+    return [*PYTHON, "ops.cli", "run", agent, "--json"]
 
 
 def _server(name: str, command: Sequence[str], port: int, stack_dir: Path) -> Program:
-    port_file = stack_dir / "run" / f"{name}.port"
+    port_file = stack_dir / name / "port"
 
-    async def listens(_pid: int) -> bool:
+    async def listens(_started: Started) -> bool:
         return written(port_file) and await answers(port)
+
+    async def forget_the_last_run() -> None:
+        _forget(port_file)
 
     return Program(
         name=name,
         command=[*command, "--port-file", str(port_file)],
         ready=listens,
         env=_environment(),
-        prepare=_forgetting(port_file),
+        prepare=forget_the_last_run,
     )
 
 
@@ -68,15 +69,6 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONUNBUFFERED": "1"}  # a log shows what was written last before a crash
 
 
-def _forgetting(path: Path) -> Callable[[], Awaitable[None]]:
-    """Remove what an earlier run wrote."""
-
-    async def forget() -> None:
-        _make_room_for(path)
-
-    return forget
-
-
-def _make_room_for(path: Path) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.unlink(missing_ok=True)
+def _forget(port_file: Path) -> None:
+    port_file.parent.mkdir(mode=0o700, exist_ok=True)
+    port_file.unlink(missing_ok=True)

@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,10 @@ from ops.embedded.postgres import Postgres, dsn
 from ops.embedded.process import Child, Program
 
 
+def _to_stderr(sentence: str) -> None:
+    print(f"switchyard: {sentence}", file=sys.stderr, flush=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Addresses:
     """Where the services of a stack are, as their clients want to be told."""
@@ -28,31 +33,22 @@ class Addresses:
     redis: str
     standin: str | None
 
-    def environment(self) -> dict[str, str]:
-        """The same as `switchyard` reads them; which models answer is for the caller to say."""
-        return {
-            "SWITCHYARD_KAFKA__BOOTSTRAP_SERVERS": self.kafka,
-            "SWITCHYARD_POSTGRES__DSN": self.postgres,
-            "SWITCHYARD_REDIS__URL": self.redis,
-        }
-
 
 class EmbeddedStack:
     """An async context manager: the services are up inside it, and no process is left after it.
 
     All state lies in the data directory, which one live stack owns. Enter it on the main thread: the children die
-    with the thread that started them. It handles no signals: hand `run_until` an event that yours set, and call
-    `kill` on the second one.
+    with the thread that started them, and so at once when this process is killed. It handles no signals.
     """
 
     def __init__(
         self,
         data_dir: Path,
         *,
-        log: Callable[[str], None],
-        with_standin: bool = True,
+        with_standin: bool,
         ports: Ports = Ports(),  # noqa: B008 — frozen
         drain_s: float = 30.0,
+        log: Callable[[str], None] = _to_stderr,
         worker_command: Callable[[str], Sequence[str]] = servers.run_agent,
     ) -> None:
         self._dir = data_dir.expanduser().resolve()
@@ -61,7 +57,8 @@ class EmbeddedStack:
         self._ports = ports
         self._drain_s = drain_s
         self._worker_command = worker_command
-        self._children: list[Child] = []
+        self._services: list[Child] = []
+        self._workers: list[Child] = []
         self._names: Counter[str] = Counter()
         self._open = AsyncExitStack()
         self._addresses: Addresses | None = None
@@ -76,13 +73,15 @@ class EmbeddedStack:
     async def __aenter__(self) -> Self:
         """Bring the services up. Raises Misconfigured, with nothing left running."""
         require_extra()
-        async with AsyncExitStack() as opening:
-            _make_directory(self._dir)
-            opening.enter_context(owning(self._dir))
-            await self._end_strays()
-            opening.push_async_callback(self._end_strays)
-            await self._start_services(opening)
-            self._open = opening.pop_all()
+        with _using(self._dir):
+            async with AsyncExitStack() as opening:
+                opening.enter_context(owning(self._dir))
+                await self._end_strays()
+                opening.push_async_callback(self._end_strays)
+                opening.push_async_callback(_stop, self._services)
+                await self._start_services()
+                opening.push_async_callback(self.stop_workers)
+                self._open = opening.pop_all()
         return self
 
     async def __aexit__(
@@ -96,12 +95,16 @@ class EmbeddedStack:
 
         Raises DidNotStart: one of them ended or said nothing; the others are stopped when the stack is.
         """
-        env = {**self.addresses.environment(), **extra_env}
-        await self._start([self._worker(agent, env) for agent in agents], self._open)
+        await self._start([self._worker(agent, extra_env) for agent in agents], self._workers)
+
+    async def stop_workers(self) -> None:
+        """Drain every worker; the services stay up."""
+        await _stop(self._workers)
 
     async def run_until(self, stopping: asyncio.Event) -> None:
         """Keep everything up until the event is set."""
-        waits = [asyncio.create_task(stopping.wait()), *(asyncio.create_task(c.crashed()) for c in self._children)]
+        children = (*self._services, *self._workers)
+        waits = [asyncio.create_task(stopping.wait()), *(asyncio.create_task(c.crashed()) for c in children)]
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for finished in done:
@@ -110,22 +113,18 @@ class EmbeddedStack:
             for wait in waits:
                 wait.cancel()
 
-    def kill(self) -> None:
-        """End every child at once, losing no more than a crash would; leaving the context then takes no time."""
-        for child in self._children:
-            child.kill()
-
     def rss_by_process(self) -> dict[str, int]:
         """Bytes of memory of each child with its descendants, and of this process (`up`), shared pages counted once.
 
         Empty but on Linux.
         """
-        running = {child.name: proc.tree(child.pid) for child in self._children if child.pid is not None}
+        children = (*self._services, *self._workers)
+        running = {child.name: proc.tree(child.pid) for child in children if child.pid is not None}
         trees = {"up": [os.getpid()], **running}
         sizes = {name: sum(map(proc.memory_bytes, pids)) for name, pids in trees.items()}
         return {name: size for name, size in sizes.items() if size}
 
-    async def _start_services(self, opening: AsyncExitStack) -> None:
+    async def _start_services(self) -> None:
         ports = choose(self._ports, self._dir / "ports.json", self._log)
         postgres = Postgres(self._dir, ports.postgres, self._log)
         password = await postgres.create()
@@ -136,14 +135,13 @@ class EmbeddedStack:
         ]
         if self._with_standin:
             programs.append(servers.standin(self._dir, ports.standin))
-        await self._start(programs, opening)
+        await self._start(programs, self._services)
         self._addresses = self._addresses_at(ports, password)
 
-    async def _start(self, programs: Iterable[Program], opening: AsyncExitStack) -> None:
-        """Start all at once; they are stopped in reverse order, those of one call together."""
+    async def _start(self, programs: Iterable[Program], among: list[Child]) -> None:
+        """Start all at the same time. `among` are those that are stopped together."""
         children = [Child(program, self._dir, self._log) for program in programs]
-        self._children.extend(children)
-        opening.push_async_callback(_stop, children)
+        among.extend(children)
         try:
             async with asyncio.TaskGroup() as group:
                 for child in children:
@@ -155,7 +153,7 @@ class EmbeddedStack:
         self._names[agent] += 1
         count = self._names[agent]
         name = agent if count == 1 else f"{agent}-{count}"
-        return servers.worker(name, self._worker_command(agent), env, self._dir, self._drain_s)
+        return servers.worker(name, self._worker_command(agent), env, self._drain_s)
 
     def _addresses_at(self, ports: ChosenPorts, password: str) -> Addresses:
         return Addresses(
@@ -173,12 +171,16 @@ class EmbeddedStack:
             await proc.end(strays)
 
 
-async def _stop(children: Iterable[Child]) -> None:
+async def _stop(children: list[Child]) -> None:
     await asyncio.gather(*(child.stop() for child in children))
+    children.clear()
 
 
-def _make_directory(path: Path) -> None:
+@contextmanager
+def _using(directory: Path) -> Iterator[None]:
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # root's PostgreSQL runs as somebody else, who must pass through; what lies inside is private all the same
+        directory.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        raise Misconfigured(f"the data directory {path} cannot be made: {error.strerror}") from error
+        raise Misconfigured(f"the data directory {directory} cannot be used: {error}") from error
