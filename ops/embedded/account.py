@@ -9,8 +9,8 @@ from pathlib import Path
 from contracts.errors import Misconfigured
 from ops.embedded.process import OUR_OWN, Account
 
-_READ = stat.S_IROTH
-_ENTER = stat.S_IXOTH
+_READ = stat.S_IRGRP | stat.S_IROTH
+_ENTER = stat.S_IXGRP | stat.S_IXOTH
 
 
 def account_for(cluster: Path) -> Account:
@@ -30,9 +30,10 @@ def let_in(paths: Iterable[Path], log: Callable[[str], None]) -> None:
     """Let other accounts pass through the directories above these paths, though not list them."""
     try:
         for directory in {parent for path in paths for parent in path.resolve().parents}:
-            if not directory.stat().st_mode & _ENTER:
-                directory.chmod(stat.S_IMODE(directory.stat().st_mode) | _ENTER)
-                log(f"{directory} may now be passed through (o+x): PostgreSQL cannot run as root and needs the way")
+            mode = stat.S_IMODE(directory.stat().st_mode)
+            if mode & _ENTER != _ENTER:
+                directory.chmod(mode | _ENTER)
+                log(f"{directory} may now be passed through (go+x): PostgreSQL cannot run as root and needs the way")
     except OSError as error:
         raise Misconfigured(f"PostgreSQL, which cannot run as root, cannot get at its files: {error}") from error
 

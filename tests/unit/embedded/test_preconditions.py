@@ -73,7 +73,7 @@ def test_the_way_is_opened_for_passing_only_and_said_so(tmp_path: Path) -> None:
     (private / "open").chmod(0o755)
     said: list[str] = []
     let_in([private / "open" / "cluster"], said.append)
-    assert mode(private) == 0o701
+    assert mode(private) == 0o711
     assert mode(private / "open") == 0o755
     assert any(sentence.startswith(f"{private} may now be passed through") for sentence in said)
 
@@ -85,7 +85,7 @@ def test_an_installation_closed_by_a_strict_umask_is_opened_for_reading(tmp_path
     (installation / "postgres.bki").touch(mode=0o600)
     let_read(installation)
     modes = [mode(path) for path in (installation, installation / "postgres", installation / "postgres.bki")]
-    assert modes == [0o705, 0o705, 0o604]
+    assert modes == [0o755, 0o755, 0o644]
 
 
 def test_postgres_runs_as_the_owner_of_its_cluster_and_never_as_root(tmp_path: Path) -> None:
