@@ -50,11 +50,11 @@ class Worker:
         self._connection = connection
         self._topic = topic
         self._publisher = Publisher(connection)
-        self._handle = pipeline(agent, store, self._publisher, self._options)
+        self._handle = pipeline(agent, store, self._publisher.publish, self._options)
         self._dead_letters = DeadLetters(agent.name, self._publisher)
         self._relay = Relay(
             store,
-            self._publisher,
+            self._publisher.publish,
             interval_s=self._options.relay_interval_s,
             older_than_s=self._options.relay_older_than_s,
         )

@@ -11,7 +11,7 @@ from bus.codec import encode
 from bus.delivery import Delivery
 from bus.middleware import DeadlinePassed, seconds_until
 from bus.outcome import Done, Duplicate, Outcome
-from bus.publisher import Publisher
+from bus.publisher import Publish
 from bus.tracing import current_traceparent
 from contracts.errors import ContractBroken, TenantMismatch, UnknownTenant
 from contracts.events import CustomerReplied, Event, ModelCalled, Payload, TicketSubmitted, caused_id
@@ -29,7 +29,7 @@ class Deciding:
     decide: Decide
     by: Signature  # its `agent` is the consumer group
     store: TicketStore
-    publisher: Publisher
+    publish: Publish
     tenants: frozenset[str] = frozenset()  # those served; empty: all
 
     async def __call__(self, delivery: Delivery) -> Outcome:
@@ -74,7 +74,7 @@ class Deciding:
         """Publish what was stored, in order, before the lane is free; an outage of Kafka is waited out."""
         published: list[Published] = []
         for row in stored:
-            [position] = await outlast(functools.partial(self.publisher.publish, [row.record]))
+            [position] = await outlast(functools.partial(self.publish, [row.record]))
             published.append(Published(row.outbox_id, position))
         if published:
             await outlast(lambda: self.store.mark_published(published))

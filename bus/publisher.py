@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +17,9 @@ from bus.connection import KafkaConnection
 from contracts.errors import BusUnavailable, ContractBroken
 from contracts.ports import OutgoingRecord, Position
 from contracts.topics import TICKETS
+
+Publish = Callable[[Sequence[OutgoingRecord]], Awaitable[list[Position]]]
+"""Publishes records in order, as `Publisher.publish` does."""
 
 _log = logging.getLogger(__name__)
 _LARGEST_REQUEST_BYTES = 4 * 1024 * 1024  # above any topic's limit: the broker decides

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bus.publisher import Publisher
+from bus.publisher import Publish
 from contracts.errors import Permanent, Transient
 from contracts.ports import Published, StoredRecord, TicketStore
 
@@ -20,7 +20,7 @@ class Relay:
     """
 
     store: TicketStore
-    publisher: Publisher
+    publish: Publish
     interval_s: float = 5.0
     older_than_s: float = 30.0
     lease_s: float = 60.0
@@ -57,7 +57,7 @@ class Relay:
     async def _publish(self, rows: Sequence[StoredRecord], published: list[Published]) -> None:
         for row in rows:
             try:
-                [position] = await self.publisher.publish([row.record])
+                [position] = await self.publish([row.record])
             except Permanent as error:  # it stays in the outbox: nothing is dropped, and the others go on
                 _log.error("outbox row %d cannot be published: %s", row.outbox_id, error)
             else:
