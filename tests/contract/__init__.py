@@ -1,0 +1,1 @@
+"""Each port's promises, tested once and on every backend."""
