@@ -79,12 +79,12 @@ def cancel_reason(text: str) -> str | None:
 
 def may_answer(proposal: Proposal, round_: Round) -> bool:
     """Whether the one who was asked writes: nobody else can confirm, change or drop a proposal."""
-    return bool(round_.from_email) and round_.from_email.casefold() == proposal.asked_of.casefold()
+    return bool(round_.from_email) and _same_address(round_.from_email, proposal.asked_of)
 
 
 def answers_proposal(proposal: Proposal, round_: Round, refs: Sequence[str]) -> bool:
     """Whether a message of the one asked is a yes, a no, or supplies what the proposal lacks."""
-    if not may_answer(proposal, round_) or not all(same_order(ref, proposal.order_id) for ref in refs):
+    if not may_answer(proposal, round_) or any(_is_another_order(ref, proposal) for ref in refs):
         return False
     said = _own_words(round_.body)
     if consent(round_.body) is not Consent.UNCLEAR or _YES.match(said) or _NO.match(said):
@@ -98,9 +98,18 @@ def answers_question(ticket: Ticket, round_: Round, refs: Sequence[str]) -> bool
     if ticket.question is None:
         return False
     asked = ticket.round(ticket.question.asked_in_round)
-    if asked.from_email.casefold() != round_.from_email.casefold():
+    if not _same_address(asked.from_email, round_.from_email):
         return False
     return bool(refs) or 0 < len(_own_words(round_.body).split()) <= _MAX_ANSWER_WORDS
+
+
+def _is_another_order(ref: str, proposal: Proposal) -> bool:
+    """Only what has the shop's shape names an order here: a new address brings numbers of its own."""
+    return ref.startswith("#W") and not same_order(ref, proposal.order_id)
+
+
+def _same_address(one: str, other: str) -> bool:
+    return one.strip().casefold() == other.strip().casefold()
 
 
 def _own_words(text: str) -> str:

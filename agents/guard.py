@@ -108,15 +108,14 @@ def is_complete(address: Address) -> bool:
 
 def refund_methods(order: Order, customer: Customer) -> tuple[str, ...]:
     """Where a refund of the order may go: the way it was paid, then the customer's gift cards."""
-    paid_with = [p.payment_method_id for p in order.payment_history if p.transaction_type == "payment"]
     gift_cards = [key for key, method in customer.payment_methods.items() if method.source == "gift_card"]
-    return tuple(dict.fromkeys([*paid_with, *gift_cards]))
+    return tuple(dict.fromkeys([*_unrefunded(order), *gift_cards]))
 
 
 def money_moved(proposal: Proposal, order: Order) -> Decimal:
     """What carrying out the proposal would refund, in USD."""
     if proposal.action is ActionKind.CANCEL_PENDING_ORDER:
-        return _paid(order)
+        return sum(_unrefunded(order).values(), Decimal(0))
     if proposal.action is ActionKind.RETURN_DELIVERED_ORDER_ITEMS:
         left = Counter(proposal.item_ids)
         return sum((i.price for i in order.items if _take(left, i.item_id)), Decimal(0))
@@ -154,9 +153,13 @@ def _status(order: Order) -> str:
     return order.status.strip().casefold()
 
 
-def _paid(order: Order) -> Decimal:
-    sign = {"payment": 1, "refund": -1}
-    return sum((p.amount * sign.get(p.transaction_type, 0) for p in order.payment_history), Decimal(0))
+def _unrefunded(order: Order) -> dict[str, Decimal]:
+    """What was paid and not given back yet, by payment method."""
+    sums: dict[str, Decimal] = {}
+    for entry in order.payment_history:
+        sign = {"payment": 1, "refund": -1}.get(entry.transaction_type, 0)
+        sums[entry.payment_method_id] = sums.get(entry.payment_method_id, Decimal(0)) + sign * entry.amount
+    return {method: paid for method, paid in sums.items() if paid > 0}
 
 
 def _take(left: Counter[str], item_id: str) -> bool:

@@ -1,5 +1,6 @@
 """Lookup: answers what the order database can answer, for the customer who asks only. No model."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ from contracts.shop import Passage
 from contracts.ticket import Desk, Round, Signature, Step, Ticket, close
 from contracts.values import Disposition, Label
 
-_SHIPPING_HEADINGS = ("shipping", "delivery")
+_SHIPPING = re.compile(r"\b(?:shipping|delivery|deliveries)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,4 +55,4 @@ class Lookup:
 
 def shipping_terms(passages: Iterable[Passage]) -> Sequence[str]:
     """What the policy says under its headings about shipping; empty when it has none."""
-    return [p.text for p in passages if any(word in p.heading.casefold() for word in _SHIPPING_HEADINGS)]
+    return [p.text for p in passages if _SHIPPING.search(p.heading.rsplit(" > ", 1)[-1])]

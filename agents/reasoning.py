@@ -74,6 +74,8 @@ class Reasoning:
         if case.round_.order_refs:
             found = await self._find(case)
             case = replace(case, found=found, round_=case.round_.model_copy(update={"lookup": found.facts}))
+        if not case.passages:
+            return deciding.to_a_person(case, self._signature, "there is no policy to answer from")
         answer = await self._consult(case, event, lambda wish: _doubt_about_draft(case, wish))
         if isinstance(answer, Step):
             return answer
@@ -124,7 +126,7 @@ class Reasoning:
             return "the model asks for a person"
         if wish.confidence < self.min_confidence:
             return "the model is unsure"
-        if not wish.citations or not shown.issuperset(wish.citations):
+        if (shown and not wish.citations) or not shown.issuperset(wish.citations):
             return "the answer does not rest on passages of the policy"
         return None
 
