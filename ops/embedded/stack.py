@@ -37,8 +37,10 @@ class Addresses:
 class EmbeddedStack:
     """An async context manager: the services are up inside it, and no process is left after it.
 
-    All state lies in the data directory, which one live stack owns. Enter it on the main thread: the children die
-    with the thread that started them, and so at once when this process is killed. It handles no signals.
+    All state lies in the data directory, which one live stack owns: `postgres`, `valkey`, `broker` and `standin` hold
+    data, `logs` each child's output, `password` and `ports.json` what makes the addresses the same after a restart.
+    Enter it on the main thread: the children die with the thread that started them, and so at once when this process
+    is killed. It handles no signals.
     """
 
     def __init__(
