@@ -43,11 +43,9 @@ class Gateway:
         cache_ttl_s: float = _DAY_S,
         tracer: trace.Tracer | None = None,
     ) -> None:
-        """Raises Misconfigured: a tier has no route, or a route's model no price."""
-        for tier in Tier:
-            if tier not in routes:
-                raise Misconfigured(f"no model is set for the tier {tier}")
-            prices.check(routes[tier].provider_name, routes[tier].model)
+        """`routes` holds the tiers that will be asked. Raises Misconfigured: a route's model has no price."""
+        for route in routes.values():
+            prices.check(route.provider_name, route.model)
         self._routes = dict(routes)
         self._prices = prices
         self._default_timeout_s = default_timeout_s
@@ -60,7 +58,12 @@ class Gateway:
         )
 
     async def ask(self, request: ModelRequest[AnswerT], call: CallContext) -> ModelAnswer[AnswerT]:
-        """A valid answer, repaired at most once; see `contracts.ports.ChatModel`."""
+        """A valid answer, repaired at most once; see `contracts.ports.ChatModel`.
+
+        Raises Misconfigured: the tier has no route.
+        """
+        if request.tier not in self._routes:
+            raise Misconfigured(f"no model is set for the tier {request.tier}")
         return await ask_and_repair(self._ask, request, call, default_timeout_s=self._default_timeout_s)
 
     async def _buy(self, prompt: Prompt) -> Reply:

@@ -143,7 +143,7 @@ class Settings(BaseSettings):
         if not directory:
             return (init_settings, env_settings)
         secrets = NestedSecretsSettingsSource(
-            settings_cls,
+            file_secret_settings,
             secrets_dir=directory,
             secrets_dir_missing="error",
             secrets_prefix=PREFIX,

@@ -1,0 +1,174 @@
+"""The `switchyard` command line: every command safe to repeat, JSON with --json, one sentence when it fails.
+
+Exit codes: 0 done; 1 it failed or was not found; 2 a setting, argument or input file is wrong; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+
+from contracts.errors import Misconfigured, SupportError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+topics_app = typer.Typer(no_args_is_help=True, help="The cluster's topics against the catalogue.")
+shop_app = typer.Typer(no_args_is_help=True, help="The shop's customers, orders, products and policy.")
+app.add_typer(topics_app, name="topics")
+app.add_typer(shop_app, name="shop")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+DEFAULT_DATA_DIR = Path(".switchyard")
+
+T = TypeVar("T")
+
+
+def main() -> None:
+    """Run a command; an error of ours is one sentence on standard error."""
+    try:
+        app()
+    except Misconfigured as error:
+        _fail(str(error), 2)
+    except SupportError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+
+
+def _fail(sentence: str, code: int) -> None:
+    print(f"switchyard: {sentence}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        return uvloop.run(work)
+    return asyncio.run(work)
+
+
+async def _until_signalled(serve: Callable[[asyncio.Event], Awaitable[T]]) -> T:
+    """Hand `serve` an event that SIGINT or SIGTERM sets; a second signal ends the process at once."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def asked_to_stop(signal_number: signal.Signals) -> None:
+        if stopping.is_set():
+            signal.signal(signal_number, signal.SIG_DFL)
+            signal.raise_signal(signal_number)
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked_to_stop, number)
+    return await serve(stopping)
+
+
+def _print(document: object, as_json: bool, text: str) -> None:
+    print(json.dumps(document, default=str, ensure_ascii=False) if as_json else text, flush=True)
+
+
+@app.command()
+def up(
+    data_dir: Annotated[Path, typer.Option(help="Where everything is kept; the same directory finds it again.")] = (
+        DEFAULT_DATA_DIR
+    ),
+    as_json: Json = False,
+) -> None:
+    """Start the whole stack on this machine and keep it up until SIGINT or SIGTERM."""
+    from ops.up import serve
+
+    def ready(addresses: dict[str, str]) -> None:
+        text = "\n".join(f"{name:<9}{address}" for name, address in addresses.items())
+        _print(addresses, as_json, f"Switchyard is up.\n{text}\nStop it with Ctrl-C.")
+
+    _run(_until_signalled(lambda stopping: serve(data_dir, stopping, ready)))
+
+
+@app.command()
+def demo(as_json: Json = False) -> None:
+    """Run the sample tickets through a fresh embedded stack and show what became of each."""
+    from ops.demo.run import run_demo
+
+    report = _run(_until_signalled(lambda stopping: run_demo(stopping, Console(stderr=as_json))))
+    if as_json:
+        _print(report.as_dict(), True, "")
+    raise typer.Exit(0 if report.passed else 1)
+
+
+@app.command()
+def run(agent: str, as_json: Json = False) -> None:
+    """Run one worker of AGENT (triage, lookup, reasoning or effects) until SIGINT or SIGTERM."""
+    from ops.settings import read_settings
+    from ops.telemetry import set_up
+    from ops.work import READY_FILE, work
+
+    def ready() -> None:
+        _print({"ready": agent}, as_json, f"{agent} is ready")
+        if ready_file := os.environ.get(READY_FILE):
+            Path(ready_file).write_text(agent)
+
+    set_up(agent)
+    settings = read_settings()
+    _run(_until_signalled(lambda stopping: work(agent, settings, stopping, ready)))
+
+
+@app.command()
+def publish(file: Annotated[Path, typer.Argument(help="One ticket a line, as JSON.")], as_json: Json = False) -> None:
+    """Publish every ticket of FILE to support.tickets.v1; nothing is published when a line is wrong."""
+    from ops.publishing import publish_file
+    from ops.settings import read_settings
+
+    count = _run(publish_file(file, read_settings()))
+    _print({"published": count}, as_json, f"published {count} tickets")
+
+
+@app.command()
+def ticket(ticket_id: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
+    """Show a ticket, its version and its timeline."""
+    from ops.settings import read_settings
+    from ops.tickets import as_text, read_ticket
+
+    document = _run(read_ticket(ticket_id, read_settings()))
+    _print(document, as_json, "" if as_json else as_text(document))
+
+
+@topics_app.command("apply")
+def topics_apply(as_json: Json = False) -> None:
+    """Make the cluster's topics what the catalogue says; nothing is ever deleted."""
+    from bus.admin import apply_topics
+    from ops.settings import read_settings
+    from ops.wiring import kafka_connection
+
+    changes = _run(apply_topics(kafka_connection(read_settings().kafka)))
+    rows = [{"topic": change.topic, "change": change.change} for change in changes]
+    _print(rows, as_json, "\n".join(f"{row['change']:<20}{row['topic']}" for row in rows))
+
+
+@shop_app.command("load")
+def shop_load(
+    directory: Annotated[Path, typer.Argument(help="Holds orders.jsonl, users.jsonl, products.jsonl, policy.md.")],
+    tenant: Annotated[
+        str | None, typer.Option(help="Whose shop it is, where SWITCHYARD_TENANTS names several.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Put a shop's export in the database, in place of what that shop held."""
+    from ops.settings import read_settings
+    from ops.shops import load_directory
+
+    counts = _run(load_directory(directory, tenant, read_settings()))
+    _print(counts, as_json, ", ".join(f"{count} {what}" for what, count in counts.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""`switchyard up`: the embedded stack with its topics, tables, a shop and one worker of every agent."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import structlog
+
+from bus.admin import apply_topics
+from ops.demo.shop import demo_shop
+from ops.embedded.stack import Addresses, EmbeddedStack
+from ops.settings import PREFIX, Settings, read_settings
+from ops.wiring import AGENTS, database, kafka_connection
+from state.shop import has_orders
+from state.shop_files import load_shop
+
+
+async def serve(data_dir: Path, stopping: asyncio.Event, ready: Callable[[dict[str, str]], None]) -> None:
+    """Keep the stack up until `stopping` is set, then drain it. Calls `ready` with the addresses once it works."""
+    with_standin = not has_provider_key(read_settings())
+    async with EmbeddedStack(data_dir, with_standin=with_standin, log=say) as stack:
+        await start_agents(stack)
+        ready(printed(stack.addresses))
+        await stack.run_until(stopping)
+
+
+def say(sentence: str) -> None:
+    """Tell the one at the terminal what the stack does of its own accord."""
+    print(f"switchyard: {sentence}", file=sys.stderr, flush=True)
+
+
+def has_provider_key(settings: Settings) -> bool:
+    """Whether a real provider answers, rather than the stand-in."""
+    return bool(settings.llm.anthropic_api_key or settings.llm.openai_api_key)
+
+
+def printed(addresses: Addresses) -> dict[str, str]:
+    """The addresses as `up` prints them."""
+    return {"kafka": addresses.kafka, "postgres": addresses.postgres, "redis": addresses.redis}
+
+
+def worker_environment(addresses: Addresses) -> Mapping[str, str]:
+    """What makes a worker of ours use these services."""
+    found = {
+        "KAFKA__BOOTSTRAP_SERVERS": addresses.kafka,
+        "KAFKA__SECURITY_PROTOCOL": "PLAINTEXT",
+        "POSTGRES__DSN": addresses.postgres,
+        "REDIS__URL": addresses.redis,
+    }
+    if addresses.standin:
+        found["LLM__STANDIN_URL"] = addresses.standin
+    return {PREFIX + name: value for name, value in found.items()}
+
+
+async def start_agents(stack: EmbeddedStack) -> Settings:
+    """Bring topics, tables and the demo shop up to date, then start one worker of every agent."""
+    environment = worker_environment(stack.addresses)
+    os.environ.update(environment)
+    settings = read_settings()
+    await asyncio.gather(apply_topics(kafka_connection(settings.kafka)), _give_a_shop(settings))
+    await stack.start_workers(AGENTS, environment)
+    return settings
+
+
+async def _give_a_shop(settings: Settings) -> None:
+    """Load the demo shop where no shop is yet; a shop somebody loaded stays."""
+    async with database(settings) as pool:
+        shop_id = settings.shop_of(settings.tenants[0] if settings.tenants else "")
+        if not await has_orders(pool, shop_id):
+            counts = await load_shop(pool, shop_id, demo_shop())
+            structlog.get_logger().info("demo shop loaded", **counts)

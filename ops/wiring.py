@@ -1,0 +1,102 @@
+"""Wiring: the one place that sees every package and hands adapters to those who need a port."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from agents.effects import Effects
+from agents.lookup import Lookup
+from agents.prompts import load_prompt
+from agents.reasoning import Reasoning
+from agents.triage import Triage
+from bus.connection import KafkaConnection
+from bus.consumer import Worker
+from bus.options import WorkerOptions
+from contracts.errors import Misconfigured
+from contracts.ports import Agent, ChatModel, EffectsPort, Shop, TicketStore
+from contracts.topics import INBOX_OF_GROUP
+from ops.models import gateway
+from ops.settings import KafkaSettings, Settings
+from ops.versions import agent_version
+from state.answer_cache import RedisAnswerCache
+from state.effects import PostgresEffects
+from state.journal import PostgresJournal
+from state.migrate import migrate
+from state.pool import open_pool
+from state.postgres_tickets import PostgresTickets
+from state.shop import PostgresShop
+
+if TYPE_CHECKING:
+    import asyncpg
+
+AGENTS = ("triage", "lookup", "reasoning", "effects")
+
+
+def kafka_connection(settings: KafkaSettings) -> KafkaConnection:
+    """The cluster's address and credentials as the bus wants them."""
+    password = settings.sasl_password
+    return KafkaConnection(
+        bootstrap_servers=settings.bootstrap_servers,
+        security_protocol=settings.security_protocol,
+        sasl_mechanism=settings.sasl_mechanism,
+        sasl_username=settings.sasl_username,
+        sasl_password=password.get_secret_value() if password else None,
+        ssl_cafile=str(settings.ssl_cafile) if settings.ssl_cafile else None,
+        ssl_certfile=str(settings.ssl_certfile) if settings.ssl_certfile else None,
+        ssl_keyfile=str(settings.ssl_keyfile) if settings.ssl_keyfile else None,
+    )
+
+
+@contextlib.asynccontextmanager
+async def database(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
+    """A pool on a database whose schema is up to date."""
+    dsn = settings.postgres.dsn.get_secret_value()
+    await migrate(dsn)
+    async with open_pool(dsn, max_size=settings.postgres.max_connections) as pool:
+        yield pool
+
+
+@contextlib.asynccontextmanager
+async def worker(name: str, settings: Settings) -> AsyncIterator[Worker]:
+    """One worker process's engine around one agent. Raises Misconfigured: no such agent, or no model for it."""
+    if name not in AGENTS:
+        raise Misconfigured(f"there is no agent {name!r}; the agents are {', '.join(AGENTS)}")
+    async with database(settings) as pool, contextlib.AsyncExitStack() as open_until_stop:
+        agent = await _agent(name, settings, pool, open_until_stop)
+        store: TicketStore = PostgresTickets(pool)
+        yield Worker(
+            agent,
+            store,
+            kafka_connection(settings.kafka),
+            topic=INBOX_OF_GROUP[name],
+            options=WorkerOptions(
+                lanes=settings.agents.lanes,
+                default_deadline=settings.agents.default_deadline,
+                drain_timeout_s=settings.agents.drain_timeout_s,
+                tenants=frozenset(settings.tenants),
+            ),
+        )
+
+
+async def _agent(
+    name: str, settings: Settings, pool: asyncpg.Pool, open_until_stop: contextlib.AsyncExitStack
+) -> Agent:
+    """The agent of that name. A new agent is one more branch here."""
+    shop: Shop = PostgresShop(pool, settings.shop_of)
+    if name == "lookup":
+        return Lookup(shop=shop, version=agent_version(name))
+    if name == "effects":
+        port: EffectsPort = PostgresEffects(pool, settings.shop_of)
+        return Effects(port=port, shop=shop, version=agent_version(name))
+    prompt = load_prompt(name)
+    cache = await open_until_stop.enter_async_context(RedisAnswerCache.open(settings.redis.url.get_secret_value()))
+    model: ChatModel = await open_until_stop.enter_async_context(
+        gateway(settings.llm, prompt.tier, PostgresJournal(pool), cache)
+    )
+    version = agent_version(name, models=[":".join(settings.llm.model_of(prompt.tier))])
+    if name == "triage":
+        return Triage(model=model, version=version, prompt=prompt, min_confidence=settings.agents.min_confidence)
+    limit_usd = settings.agents.money_limit_usd
+    return Reasoning(model=model, shop=shop, version=version, prompt=prompt, money_limit_usd=limit_usd)
