@@ -14,6 +14,7 @@ demo: $(VENV)/.installed
 
 # One run of pytest over everything, so that its last line tells all. What cannot run fails: nothing is skipped silently.
 test: lint
+	SWITCHYARD_REQUIRE_SERVICES=1 $(BIN)/python -m tests.services.prepare
 	SWITCHYARD_REQUIRE_SERVICES=1 $(BIN)/python -m pytest --durations=10
 
 check: lint

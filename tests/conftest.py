@@ -5,17 +5,28 @@ fails them. A test may stop, kill or freeze a server (`kafka_server`, `postgres_
 runs again for the next test.
 """
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.services import choice
 from tests.services.native import Service, ServiceUnavailable
 from tests.services.postgres import Postgres
 from tests.services.reaper import Reaper
 from tests.services.redis import flush
+
+# A loaded machine is no reason to fail a property; what CI tries is the same at every run.
+settings.register_profile(
+    "switchyard",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=os.environ.get("CI") == "true",
+)
+settings.load_profile("switchyard")
 
 T = TypeVar("T")
 STORY = pytest.StashKey[list[str]]()

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import docker
-from docker.errors import DockerException
+from docker.errors import DockerException, ImageNotFound
 from testcontainers.core.container import DockerContainer
 
 from tests.services.kafka import SETTINGS, answers_kafka
@@ -17,6 +17,7 @@ from tests.services.redis import answers_ping
 KAFKA_IMAGE = "apache/kafka:4.3.0"
 POSTGRES_IMAGE = "postgres:17"
 REDIS_IMAGE = "redis:7"
+IMAGES = (KAFKA_IMAGE, POSTGRES_IMAGE, REDIS_IMAGE)
 HOST = "127.0.0.1"
 
 
@@ -89,9 +90,22 @@ def an_engine_answers() -> bool:
         return False
 
 
+def has_image(name: str) -> bool:
+    """Whether the engine has an image, or can pull it."""
+    try:
+        with docker_client() as client:
+            try:
+                client.images.get(name)
+            except ImageNotFound:
+                client.images.pull(name)
+    except DockerException:
+        return False
+    return True
+
+
 def docker_client() -> "docker.DockerClient":
     """The engine that the environment names."""
-    return docker.from_env(timeout=10)
+    return docker.from_env(timeout=60)
 
 
 def kafka_container() -> tuple[ContainerService, str]:

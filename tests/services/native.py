@@ -56,7 +56,7 @@ class NativeService:
     gently: signal.Signals = signal.SIGTERM
     user: str | None = None  # to run as, when we are root
     environment: Mapping[str, str] = field(default_factory=dict)
-    start_limit_s: float = 60.0
+    start_limit_s: float = 100.0
     _process: "subprocess.Popen[bytes] | None" = None
     _paused: bool = False
 
