@@ -25,7 +25,7 @@ from llm.standin.protocols import Answer, Anthropic, Dialect, OpenAI, Question
 Wit = Callable[[str, str, str], dict[str, Any]]
 """(title of the answer's schema, system prompt, content) -> the answer. LookupError: it knows no such schema."""
 
-MODELS = ("claude-sonnet-4-5", "claude-haiku-4-5", "gpt-5-mini", "gpt-4.1-mini")
+MODELS = ("claude-haiku-4-5", "claude-sonnet-5", "gpt-4.1-mini", "gpt-5.4-mini")
 _MARKER = re.compile(r"\[ticket:([^\]\s]{1,100})\]")
 _CHARS_A_TOKEN = 4
 _MIN_CACHED_TOKENS = 1024  # shorter prefixes are not cached, as with the real ones

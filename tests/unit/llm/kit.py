@@ -25,7 +25,7 @@ from state.answer_cache import MemoryAnswerCache
 from state.journal import MemoryJournal
 
 FAST_MODEL = {"anthropic": "claude-haiku-4-5", "openai": "gpt-4.1-mini"}
-STRONG_MODEL = {"anthropic": "claude-sonnet-4-5", "openai": "gpt-5-mini"}
+STRONG_MODEL = {"anthropic": "claude-sonnet-5", "openai": "gpt-5.4-mini"}
 
 
 class Verdict(Value):
@@ -106,14 +106,21 @@ def standin_server() -> Iterator[Callable[[], StandIn]]:
 
 
 @asynccontextmanager
-async def open_provider(protocol: str, base_url: str, model: str | None = None) -> AsyncIterator[Provider]:
-    """The adapter of a protocol, against a server."""
+async def open_providers(protocol: str, base_url: str, *models: str) -> AsyncIterator[list[Provider]]:
+    """The adapters of a protocol's models, against one server."""
     if protocol == "anthropic":
         async with anthropic_provider.connect("any-key", base_url) as anthropic:
-            yield anthropic_provider.AnthropicProvider(anthropic, model or FAST_MODEL[protocol])
+            yield [anthropic_provider.AnthropicProvider(anthropic, model) for model in models]
     else:
         async with openai_provider.connect("any-key", f"{base_url}/v1") as openai:
-            yield openai_provider.OpenAIProvider(openai, model or FAST_MODEL[protocol])
+            yield [openai_provider.OpenAIProvider(openai, model) for model in models]
+
+
+@asynccontextmanager
+async def open_provider(protocol: str, base_url: str) -> AsyncIterator[Provider]:
+    """The adapter of a protocol's fast model."""
+    async with open_providers(protocol, base_url, FAST_MODEL[protocol]) as (provider,):
+        yield provider
 
 
 @asynccontextmanager
@@ -121,15 +128,10 @@ async def open_gateway(
     protocol: str, base_url: str, *, journal: Journal | None = None, cache: AnswerCache | None = None, **options: Any
 ) -> AsyncIterator[Gateway]:
     """A gateway with both tiers on one server."""
-    fast, strong = FAST_MODEL[protocol], STRONG_MODEL[protocol]
-    async with (
-        open_provider(protocol, base_url, fast) as fast_provider,
-        open_provider(protocol, base_url, strong) as strong_provider,
-    ):
-        yield Gateway(
-            {Tier.FAST: Route(fast_provider, protocol, fast), Tier.STRONG: Route(strong_provider, protocol, strong)},
-            Prices(),
-            journal or MemoryJournal(),
-            cache or MemoryAnswerCache(),
-            **options,
-        )
+    models = {Tier.FAST: FAST_MODEL[protocol], Tier.STRONG: STRONG_MODEL[protocol]}
+    async with open_providers(protocol, base_url, *models.values()) as providers:
+        routes = {
+            tier: Route(provider, protocol, model)
+            for (tier, model), provider in zip(models.items(), providers, strict=True)
+        }
+        yield Gateway(routes, Prices(), journal or MemoryJournal(), cache or MemoryAnswerCache(), **options)

@@ -174,7 +174,7 @@ async def test_an_answer_under_a_wrong_content_type_is_read(provider: Provider, 
 @pytest.mark.parametrize("module", [anthropic_provider, openai_provider])
 def test_an_empty_key_is_found_before_the_first_call(module: object) -> None:
     with pytest.raises(Misconfigured):
-        module.connect("")  # type: ignore[attr-defined]
+        module.connect("")
 
 
 async def test_a_proxy_of_the_environment_does_not_stand_before_a_local_server(
