@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -53,9 +53,7 @@ class RedisAnswerCache:
     async def get(self, tenant_id: str, request_digest: str) -> bytes | None:
         """The answer kept for this tenant, if any."""
         key = _key(tenant_id, request_digest)
-        kept: bytes | str | None = None
-        async with self._bounded("get", tenant_id):
-            kept = await self._client.get(key)
+        kept = await self._tried("get", tenant_id, lambda: self._client.get(key))
         if not isinstance(kept, bytes):
             return None
         head, _, answer = kept.partition(b"\n")
@@ -67,18 +65,19 @@ class RedisAnswerCache:
     async def put(self, tenant_id: str, request_digest: str, answer: bytes, ttl_s: float) -> None:
         """Keep an answer for at most `ttl_s`, a little less as chance has it."""
         key = _key(tenant_id, request_digest)
-        async with self._bounded("put", tenant_id):
-            await self._client.set(key, key + b"\n" + answer, px=max(1, int(_jittered(ttl_s) * 1000)))
+        value, ttl_ms = key + b"\n" + answer, max(1, int(_jittered(ttl_s) * 1000))
+        await self._tried("put", tenant_id, lambda: self._client.set(key, value, px=ttl_ms))
 
-    @asynccontextmanager
-    async def _bounded(self, doing: str, tenant_id: str) -> AsyncIterator[None]:
+    async def _tried(self, doing: str, tenant_id: str, command: Callable[[], Awaitable[object]]) -> object:
+        """What the command returns, or None when that cannot be had in time."""
         try:
             async with asyncio.timeout(WAIT_S), self._turn:
-                yield
+                return await command()
         except (RedisError, OSError) as error:  # TimeoutError too
             structlog.get_logger().warning(
                 "answer cache away", doing=doing, tenant_id=tenant_id, error=type(error).__name__
             )
+            return None
 
 
 @dataclass(slots=True)

@@ -110,7 +110,10 @@ def _refuse_another_history(rows: Sequence[asyncpg.Record], migrations: Sequence
 
 async def _apply(connection: "Connection", migration: Migration) -> None:
     async with connection.transaction():
-        await connection.execute(migration.sql)
+        try:
+            await connection.execute(migration.sql)
+        except (asyncpg.SyntaxOrAccessError, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+            raise Misconfigured(f"migration {migration.name} fails on this database: {error}") from error
         await connection.execute(
             "INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)",
             migration.number,

@@ -1,0 +1,186 @@
+"""What every effects port promises: each key once, and nothing that the shop's own rows forbid."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from decimal import Decimal
+
+import asyncpg
+import pytest
+
+from contracts.errors import ContractBroken, EffectRefused
+from contracts.ports import EffectResult
+from state.effects import MemoryEffects, PostgresEffects
+from state.shop import MemoryShop, PostgresShop
+from state.shop_files import load_shop
+from tests.contract.backends import migrated_pool, until_one_waits
+from tests.contract.samples import (
+    EXPORT,
+    OTHER_EXPORT,
+    OTHER_SHOP,
+    OTHER_TENANT,
+    SHOP,
+    TENANT,
+    THERE,
+    cancel,
+    give_back,
+    move,
+    reply,
+    shop_of,
+)
+
+Effects = MemoryEffects | PostgresEffects
+Shop = MemoryShop | PostgresShop
+
+
+class EffectsContract:
+    async def test_a_cancelled_order_is_refunded_and_the_shop_knows(self, effects: Effects, shop: Shop) -> None:
+        result = await effects.apply(cancel("k1"), "ada")
+        assert result.amount == Decimal("12.35")
+        assert result.order is not None
+        assert (result.order.status, result.order.cancel_reason) == ("cancelled", "no longer needed")
+        assert await shop.order(TENANT, "#W1") == result.order
+
+    async def test_items_asked_back_are_noted_on_the_order(self, effects: Effects, shop: Shop) -> None:
+        result = await effects.apply(give_back("k1", "i2", method="gift_1"), "ada")
+        assert result.amount == Decimal("7.20")
+        found = await shop.order(TENANT, "#W2")
+        assert found is not None
+        assert (found.status, found.return_items, found.return_payment_method_id) == (
+            "return requested",
+            ("i2",),
+            "gift_1",
+        )
+
+    async def test_a_pending_order_is_sent_elsewhere(self, effects: Effects, shop: Shop) -> None:
+        assert (await effects.apply(move("k1"), "ada")).amount == 0
+        found = await shop.order(TENANT, "#W1")
+        assert found is not None
+        assert (found.address, found.status) == (THERE, "pending")
+
+    async def test_a_key_applied_again_returns_what_it_did_then(self, effects: Effects, shop: Shop) -> None:
+        first = await effects.apply(move("k1"), "ada")
+        await effects.apply(cancel("k2"), "ada")
+        assert await effects.apply(move("k1"), "ada") == first
+        assert await effects.apply(cancel("k2"), "ada") == await effects.apply(cancel("k2"), "ada")
+        found = await shop.order(TENANT, "#W1")
+        assert found is not None
+        assert [entry.transaction_type for entry in found.payment_history] == ["payment", "refund"]
+
+    async def test_twenty_at_once_apply_one_effect(self, effects: Effects, shop: Shop) -> None:
+        results = await asyncio.gather(*(effects.apply(cancel("k1"), "ada") for _ in range(20)))
+        assert all(result == results[0] for result in results)
+        found = await shop.order(TENANT, "#W1")
+        assert found is not None
+        assert len(found.payment_history) == 2
+
+    async def test_twenty_keys_for_one_order_refund_it_once(self, effects: Effects) -> None:
+        results = await asyncio.gather(
+            *(effects.apply(cancel(f"k{n}"), "ada") for n in range(20)), return_exceptions=True
+        )
+        assert sum(isinstance(result, EffectResult) for result in results) == 1
+        assert sum(isinstance(result, EffectRefused) for result in results) == 19
+
+    @pytest.mark.parametrize(
+        "other", [cancel("k1", "#W3"), move("k1"), cancel("k1").model_copy(update={"ticket_id": "t2"})]
+    )
+    async def test_a_key_reused_for_another_command_breaks_the_contract(
+        self, effects: Effects, shop: Shop, other: object
+    ) -> None:
+        await effects.apply(cancel("k1"), "ada")
+        with pytest.raises(ContractBroken):
+            await effects.apply(other, "ada")  # type: ignore[arg-type]
+        with pytest.raises(ContractBroken):
+            await effects.apply(cancel("k1"), "bo")
+        with pytest.raises(ContractBroken):
+            await effects.send(reply("k1"))
+        assert await shop.order(TENANT, "#W3") == EXPORT.orders[3]
+
+    async def test_one_key_raced_for_by_two_orders_changes_one(self, effects: Effects, shop: Shop) -> None:
+        commands = [(cancel("k1", "#W1"), "ada"), (cancel("k1", "#W3"), "bo")] * 5
+        results = await asyncio.gather(*(effects.apply(*command) for command in commands), return_exceptions=True)
+        assert sum(isinstance(result, ContractBroken) for result in results) == 5
+        orders = [await shop.order(TENANT, order_id) for order_id in ("#W1", "#W3")]
+        assert sorted(order.status for order in orders if order) == ["cancelled", "pending"]
+
+    @pytest.mark.parametrize("order_id", ["#W3", "#W99"])
+    async def test_anothers_order_and_an_unknown_one_are_refused_alike(
+        self, effects: Effects, shop: Shop, order_id: str
+    ) -> None:
+        with pytest.raises(EffectRefused) as caught:
+            await effects.apply(cancel("k1", order_id), "ada")
+        assert str(caught.value) == "the order is not one of this customer's"
+        assert await shop.order(TENANT, "#W3") == EXPORT.orders[3]
+
+    async def test_a_refused_key_is_free_for_a_later_try(self, effects: Effects) -> None:
+        with pytest.raises(EffectRefused, match="pending"):
+            await effects.apply(cancel("k1", "#W2"), "ada")
+        assert (await effects.apply(cancel("k1"), "ada")).amount == Decimal("12.35")
+
+    async def test_a_command_changes_the_shop_of_its_tenant_alone(self, effects: Effects, shop: Shop) -> None:
+        with pytest.raises(EffectRefused):
+            await effects.apply(cancel("k1").model_copy(update={"tenant_id": OTHER_TENANT}), "ada")
+        await effects.apply(cancel("k2"), "ada")
+        assert await shop.order(OTHER_TENANT, "#W1") == OTHER_EXPORT.orders[0]
+
+    async def test_a_reply_is_sent_once_and_its_key_serves_no_other(self, effects: Effects) -> None:
+        nothing = EffectResult(order=None, amount=Decimal(0))
+        assert await effects.send(reply("k1")) == nothing
+        assert await effects.send(reply("k1")) == nothing
+        with pytest.raises(ContractBroken):
+            await effects.send(reply("k1", "Something else."))
+
+
+class TestInMemory(EffectsContract):
+    @pytest.fixture
+    def shop(self) -> MemoryShop:
+        return MemoryShop({SHOP: EXPORT, OTHER_SHOP: OTHER_EXPORT}, shop_of)
+
+    @pytest.fixture
+    def effects(self, shop: MemoryShop) -> MemoryEffects:
+        return MemoryEffects(shop)
+
+
+@pytest.mark.postgres
+class TestOnPostgres(EffectsContract):
+    @pytest.fixture
+    async def pool(self, postgres_dsn: str) -> AsyncIterator[asyncpg.Pool]:
+        async with migrated_pool(postgres_dsn) as pool:
+            await load_shop(pool, SHOP, EXPORT)
+            await load_shop(pool, OTHER_SHOP, OTHER_EXPORT)
+            yield pool
+
+    @pytest.fixture
+    def shop(self, pool: asyncpg.Pool) -> PostgresShop:
+        return PostgresShop(pool, shop_of)
+
+    @pytest.fixture
+    def effects(self, pool: asyncpg.Pool) -> PostgresEffects:
+        return PostgresEffects(pool, shop_of)
+
+    async def test_a_reply_is_kept_with_its_payload(self, effects: PostgresEffects, pool: asyncpg.Pool) -> None:
+        await effects.send(reply("k1"))
+        row = await pool.fetchrow("SELECT kind, command FROM effects")
+        assert row is not None
+        assert row["kind"] == "send_reply"
+        assert json.loads(row["command"])["text"] == "It is on its way."
+
+    async def test_a_command_noted_by_an_older_version_is_the_same_command(
+        self, effects: PostgresEffects, pool: asyncpg.Pool
+    ) -> None:
+        first = await effects.apply(cancel("k1"), "ada")
+        await pool.execute("UPDATE effects SET command = command - 'round' || '{\"later\": 1}'")
+        assert await effects.apply(cancel("k1"), "ada") == first
+
+    async def test_an_effect_that_waited_for_a_shop_loaded_anew_finds_its_order(
+        self, effects: PostgresEffects, postgres_dsn: str
+    ) -> None:
+        loader = await asyncpg.connect(postgres_dsn)
+        await loader.execute("BEGIN")
+        await loader.execute("CREATE TEMP TABLE kept AS SELECT * FROM shop_orders")
+        await loader.execute("DELETE FROM shop_orders")
+        waiting = asyncio.create_task(effects.apply(cancel("k1"), "ada"))
+        await until_one_waits(loader)
+        await loader.execute("INSERT INTO shop_orders SELECT * FROM kept; COMMIT")
+        assert (await waiting).amount == Decimal("12.35")
+        await loader.close()

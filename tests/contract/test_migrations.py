@@ -1,0 +1,204 @@
+"""What the migrations promise on every PostgreSQL, and what the pool does about a bad address or a frozen server."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from contracts.errors import Misconfigured, StoreUnavailable
+from state import pool as pool_module
+from state.migrate import DIRECTORY, migrate
+from state.pool import as_our_errors, borrowed, open_pool
+from state.postgres_tickets import PostgresTickets
+from tests.contract.backends import until
+from tests.contract.cable import cable_to
+from tests.services.postgres import Postgres
+
+pytestmark = pytest.mark.postgres
+
+EVERY_NAME = [path.stem for path in sorted(DIRECTORY.glob("*.sql"))]
+
+
+@pytest.fixture
+async def connection(postgres_dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(postgres_dsn)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A copy of the migrations to tamper with."""
+    return Path(shutil.copytree(DIRECTORY, tmp_path / "migrations"))
+
+
+async def tables(connection: asyncpg.Connection) -> set[str]:
+    rows = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    return {row["tablename"] for row in rows}
+
+
+async def test_migrating_twice_applies_each_once(postgres_dsn: str, connection: asyncpg.Connection) -> None:
+    assert await migrate(postgres_dsn) == EVERY_NAME
+    assert await migrate(postgres_dsn) == []
+    assert await migrate(connection) == []
+    assert {"tickets", "inbox", "outbox", "journal", "effects", "shop_orders"} <= await tables(connection)
+
+
+async def test_ten_starters_at_once_apply_each_once(postgres_dsn: str) -> None:
+    applied = await asyncio.gather(*(migrate(postgres_dsn) for _ in range(10)))
+    assert sorted(applied, key=len, reverse=True) == [EVERY_NAME, *[[]] * 9]
+
+
+async def test_a_new_file_is_applied_to_a_database_in_use(postgres_dsn: str, directory: Path) -> None:
+    await migrate(postgres_dsn)
+    new = f"{len(EVERY_NAME) + 1:04}_more"
+    (directory / f"{new}.sql").write_text("CREATE TABLE more (id int); INSERT INTO more VALUES (1)")
+    assert await migrate(postgres_dsn, directory) == [new]
+
+
+async def test_a_migration_that_fails_half_way_leaves_nothing_of_itself(
+    postgres_dsn: str, connection: asyncpg.Connection, directory: Path
+) -> None:
+    broken = directory / f"{len(EVERY_NAME) + 1:04}_broken.sql"
+    broken.write_text("CREATE TABLE half (id int); SELECT 1/0;")
+    for _ in range(2):
+        with pytest.raises(Misconfigured, match="0005_broken"):
+            await migrate(postgres_dsn, directory)
+    assert "half" not in await tables(connection)
+    assert await connection.fetchval("SELECT count(*) FROM schema_migrations") == len(EVERY_NAME)
+    broken.write_text("CREATE TABLE whole (id int)")
+    assert await migrate(postgres_dsn, directory) == [broken.stem]
+
+
+async def test_a_file_changed_after_it_was_applied_is_refused(postgres_dsn: str, directory: Path) -> None:
+    await migrate(postgres_dsn)
+    changed = directory / f"{EVERY_NAME[1]}.sql"
+    changed.write_text(changed.read_text() + "-- a harmless remark\n")
+    with pytest.raises(Misconfigured, match=f"{EVERY_NAME[1]} is not the one applied"):
+        await migrate(postgres_dsn, directory)
+
+
+async def test_other_line_ends_are_no_change(postgres_dsn: str, directory: Path) -> None:
+    await migrate(postgres_dsn)
+    for name in EVERY_NAME:
+        path = directory / f"{name}.sql"
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert await migrate(postgres_dsn, directory) == []
+
+
+async def test_a_gap_in_the_database_is_refused(
+    postgres_dsn: str, connection: asyncpg.Connection, directory: Path
+) -> None:
+    await migrate(postgres_dsn)
+    await connection.execute("DELETE FROM schema_migrations WHERE number = 2")
+    with pytest.raises(Misconfigured, match="lacks migration 0002"):
+        await migrate(postgres_dsn)
+
+
+async def test_a_database_ahead_of_the_code_is_left_as_it_is(postgres_dsn: str, directory: Path) -> None:
+    await migrate(postgres_dsn)
+    (directory / f"{EVERY_NAME[-1]}.sql").unlink()
+    assert await migrate(postgres_dsn, directory) == []
+
+
+# --- the pool
+
+
+async def test_a_wrong_database_is_misconfigured(postgres_dsn: str) -> None:
+    with pytest.raises(Misconfigured, match="no_such_database"):
+        async with open_pool(f"{postgres_dsn}_no_such_database"):
+            pass
+
+
+async def test_a_wrong_user_is_misconfigured(postgres_dsn: str) -> None:
+    with pytest.raises(Misconfigured, match="nobody_we_know"):
+        async with open_pool(postgres_dsn.replace("postgres@", "nobody_we_know@")):
+            pass
+
+
+@pytest.mark.parametrize("dsn", ["mysql://u:sesame@h/db", "postgresql://u:sesame@h:port/db", "nonsense"])
+async def test_a_malformed_dsn_is_misconfigured_and_not_repeated(dsn: str) -> None:
+    with pytest.raises(Misconfigured) as caught:
+        async with open_pool(dsn):
+            pass
+    assert "sesame" not in str(caught.value)
+
+
+async def test_a_server_that_is_not_there_is_unavailable() -> None:
+    with pytest.raises(StoreUnavailable):
+        async with open_pool("postgresql://u@127.0.0.1:1/db"):
+            pass
+    with pytest.raises(StoreUnavailable):
+        await migrate("postgresql://u@127.0.0.1:1/db")
+
+
+async def test_a_database_without_the_schema_is_misconfigured(postgres_dsn: str) -> None:
+    async with open_pool(postgres_dsn) as pool:
+        with pytest.raises(Misconfigured, match="schema"):
+            await PostgresTickets(pool).load("t1")
+
+
+async def test_an_exhausted_pool_is_unavailable(postgres_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "ACQUIRE_TIMEOUT_S", 0.1)
+    async with open_pool(postgres_dsn, max_size=1) as pool, borrowed(pool):
+        with pytest.raises(StoreUnavailable):
+            async with borrowed(pool):
+                pass
+
+
+async def test_a_restarted_server_is_found_again(postgres_dsn: str, postgres_server: Postgres) -> None:
+    await migrate(postgres_dsn)
+    async with open_pool(postgres_dsn, max_size=3) as pool:
+        store = PostgresTickets(pool)
+        await asyncio.gather(*(store.load("t1") for _ in range(10)))
+
+        async def away() -> bool:
+            try:
+                return await store.load("t1") is not None
+            except StoreUnavailable:
+                return True
+
+        async def back() -> bool:
+            return not await away()
+
+        postgres_server.service.kill()
+        await until(away)
+        postgres_server.service.heal()
+        await until(back)
+
+
+async def test_closing_does_not_wait_for_a_server_that_says_no_more(
+    postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "CLOSE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(pool_module, "COMMAND_TIMEOUT_S", 0.3)
+    address = urlsplit(postgres_dsn)
+    assert address.hostname is not None
+    assert address.port is not None
+    async with cable_to(address.hostname, address.port) as cable:
+        async with open_pool(postgres_dsn.replace(f":{address.port}/", f":{cable.port}/"), max_size=2) as pool:
+            cable.answers.clear()
+            waiting = asyncio.create_task(PostgresTickets(pool).load("t1"))
+            await cable.held.wait()
+            began = time.monotonic()
+        assert time.monotonic() - began < 3
+        with pytest.raises(StoreUnavailable):
+            await waiting
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT pg_terminate_backend(pg_backend_pid())",
+        "SET statement_timeout = '10ms'; SELECT pg_sleep(5)",
+        "BEGIN READ ONLY; CREATE TABLE x (id int)",
+    ],
+)
+async def test_what_the_server_may_get_over_is_unavailable(connection: asyncpg.Connection, sql: str) -> None:
+    with pytest.raises(StoreUnavailable), as_our_errors():
+        await connection.execute(sql)
