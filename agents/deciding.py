@@ -16,13 +16,13 @@ from contracts.ticket import Desk, Proposal, Round, Signature, Step, Ticket, clo
 from contracts.values import Disposition
 
 
-def refuse(case: OrderCase, by: Signature) -> Step:
+def refuse(case: OrderCase, by: Signature, calls: Sequence[ModelCall] = ()) -> Step:
     """Say no with the policy's sentence. What is possible instead waits for the customer's yes."""
     left_open = None if case.answered else case.ticket.proposal
     ticket = case.ticket.model_copy(update={"proposal": alternative(case) or left_open})
     reply = action_replies.refusal(case.order, case.round_.assessment)
     reason = f"the order is {case.order.status}"
-    return close(ticket, case.round_, Disposition.REFUSED, by, reply=reply, reason=reason)
+    return close(ticket, case.round_, Disposition.REFUSED, by, reply=reply, reason=reason, calls=calls)
 
 
 def hear(case: OrderCase, answered: Proposal, by: Signature, money_limit_usd: float) -> Step | None:

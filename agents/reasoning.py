@@ -1,6 +1,6 @@
 """Reasoning: settles what needs the policy. A model proposes in a closed schema; code decides."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field, replace
 
 from agents import deciding, guard
@@ -15,6 +15,7 @@ from contracts.errors import ModelAnswerUnusable
 from contracts.events import Event, ReasoningRequested
 from contracts.models import CallContext, ModelAnswer, ModelRequest
 from contracts.ports import ChatModel, Shop
+from contracts.shop import ActionKind
 from contracts.ticket import Desk, Proposal, Question, Round, Signature, Step, Ticket, close
 from contracts.values import Disposition, Label
 
@@ -62,11 +63,15 @@ class Reasoning:
         return heard or await self._propose(case, label, event)
 
     async def _propose(self, case: OrderCase, label: Label, event: Event) -> Step:
-        answer = await self._consult(case, event, lambda wish: _doubt_about_action(label, wish))
+        assessed = case.round_.assessment[0].action
+        expected = {assessed, *guard.ACTIONS_OF_LABEL[label]}
+        answer = await self._consult(case, event, lambda wish: _doubt_about_action(expected, wish))
         if isinstance(answer, Step):
             return answer
-        action = answer.value.action or case.round_.assessment[0].action
+        action = answer.value.action or assessed
         case = case.assessing(action)
+        if not case.eligible:
+            return deciding.refuse(case, self._signature, answer.calls)
         proposal = proposed(case, action, answer.value)
         return deciding.ask(case, proposal, self._signature, self.money_limit_usd, answer.calls)
 
@@ -157,10 +162,10 @@ def _on_order(case: Case, found: Found) -> OrderCase | None:
     )
 
 
-def _doubt_about_action(label: Label, wish: ReasoningProposal) -> str | None:
-    if wish.action is None or wish.action in guard.ACTIONS_OF_LABEL[label]:
+def _doubt_about_action(expected: Set[ActionKind], wish: ReasoningProposal) -> str | None:
+    if wish.action is None or wish.action in expected:
         return None
-    return f"the model would {wish.action}, triage says {label}"
+    return f"the model would {wish.action}, the request is for {' or '.join(sorted(expected))}"
 
 
 def _doubt_about_draft(case: Case, wish: ReasoningProposal) -> str | None:

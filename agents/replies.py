@@ -12,7 +12,7 @@ _TEXTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "en": {
             "found": "Your order {order_id} ({items}) is {status}. {parcels}",
             "parcels": "Tracking: {tracking}.",
-            "no_parcels": "There is no parcel for it yet.",
+            "no_parcels": "No parcel has been sent for it.",
             "which_order": "Which of your orders do you mean? Please answer with its number.",
             "candidate": "- {order_id}, {status}: {items}",
             "more": "- and {count} more",
@@ -25,8 +25,8 @@ _TEXTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "colleague": "Thank you for your message. A colleague will look into it and write to you.",
             "out_of_scope": "Thank you for your message. We can help with orders, deliveries, returns, payments and "
             "accounts at our shop, and cannot help with this request.",
-            "pending": "pending: it has not been sent yet",
-            "processed": "processed: it is on its way to you",
+            "pending": "pending",
+            "processed": "processed",
             "delivered": "delivered",
             "cancelled": "cancelled",
             "return requested": "delivered, with a return under way",
@@ -35,7 +35,7 @@ _TEXTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "de": {
             "found": "Ihre Bestellung {order_id} ({items}): {status}. {parcels}",
             "parcels": "Sendungsnummer: {tracking}.",
-            "no_parcels": "Es gibt dazu noch kein Paket.",
+            "no_parcels": "Dazu wurde kein Paket versandt.",
             "which_order": "Welche Ihrer Bestellungen meinen Sie? Bitte antworten Sie mit der Bestellnummer.",
             "candidate": "- {order_id}, {status}: {items}",
             "more": "- und {count} weitere",
@@ -48,8 +48,8 @@ _TEXTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "colleague": "Vielen Dank für Ihre Nachricht. Eine Kollegin oder ein Kollege meldet sich bei Ihnen.",
             "out_of_scope": "Vielen Dank für Ihre Nachricht. Wir helfen bei Bestellungen, Lieferungen, Rückgaben, "
             "Zahlungen und Konten unseres Shops; hierbei können wir leider nicht helfen.",
-            "pending": "offen, noch nicht versandt",
-            "processed": "bearbeitet, auf dem Weg zu Ihnen",
+            "pending": "offen",
+            "processed": "bearbeitet",
             "delivered": "zugestellt",
             "cancelled": "storniert",
             "return requested": "zugestellt, Rückgabe läuft",
@@ -58,7 +58,7 @@ _TEXTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "es": {
             "found": "Su pedido {order_id} ({items}): {status}. {parcels}",
             "parcels": "Seguimiento: {tracking}.",
-            "no_parcels": "Todavía no hay ningún paquete.",
+            "no_parcels": "No se ha enviado ningún paquete.",
             "which_order": "¿A cuál de sus pedidos se refiere? Responda, por favor, con el número.",
             "candidate": "- {order_id}, {status}: {items}",
             "more": "- y {count} más",
@@ -71,8 +71,8 @@ _TEXTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "colleague": "Gracias por su mensaje. Un compañero lo revisará y le escribirá.",
             "out_of_scope": "Gracias por su mensaje. Ayudamos con pedidos, entregas, devoluciones, pagos y cuentas de "
             "nuestra tienda; con esta petición no podemos ayudarle.",
-            "pending": "pendiente, aún no enviado",
-            "processed": "procesado, en camino",
+            "pending": "pendiente",
+            "processed": "procesado",
             "delivered": "entregado",
             "cancelled": "cancelado",
             "return requested": "entregado, con una devolución en curso",
@@ -81,7 +81,7 @@ _TEXTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "fr": {
             "found": "Votre commande {order_id} ({items}) : {status}. {parcels}",
             "parcels": "Suivi : {tracking}.",
-            "no_parcels": "Aucun colis n'existe encore.",
+            "no_parcels": "Aucun colis n'a été expédié.",
             "which_order": "De laquelle de vos commandes s'agit-il ? Répondez avec son numéro, s'il vous plaît.",
             "candidate": "- {order_id}, {status} : {items}",
             "more": "- et {count} autres",
@@ -94,8 +94,8 @@ _TEXTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "colleague": "Merci de votre message. Une personne de notre équipe l'examinera et vous écrira.",
             "out_of_scope": "Merci de votre message. Nous aidons pour les commandes, livraisons, retours, paiements "
             "et comptes de notre boutique ; nous ne pouvons pas aider pour cette demande.",
-            "pending": "en attente, pas encore expédiée",
-            "processed": "traitée, en route",
+            "pending": "en attente",
+            "processed": "traitée",
             "delivered": "livrée",
             "cancelled": "annulée",
             "return requested": "livrée, retour en cours",

@@ -1,0 +1,1 @@
+"""The demo: a shop of our own invention, its customers' letters, and what became of them."""
