@@ -1,0 +1,145 @@
+"""The engine when Kafka, the group or the configuration misbehave."""
+
+import asyncio
+import json
+from dataclasses import replace
+
+import pytest
+
+from bus.consumer import Worker, WorkerOptions
+from contracts.errors import BusUnavailable, Misconfigured, StoreUnavailable
+from contracts.events import Event
+from contracts.topics import Topic, dead_letters_of
+from tests.contract.worker.bench import LIMIT_S, Answering, Bench, until
+from tests.services.native import Service
+
+pytestmark = pytest.mark.kafka
+
+
+async def test_a_missing_topic_ends_the_start_and_names_what_makes_it(bench: Bench) -> None:
+    nowhere = Topic("worker-nowhere", bench.topic.payloads)
+    with pytest.raises(Misconfigured, match=r"worker-nowhere.*`switchyard topics apply`"):
+        await Worker(bench.agent, bench.store, bench.connection, topic=nowhere).run()
+
+
+async def test_a_stop_before_kafka_is_there_returns(bench: Bench) -> None:
+    away = type(bench.connection)("127.0.0.1:1")
+    worker = Worker(bench.agent, bench.store, away, topic=bench.topic)
+    running = asyncio.create_task(worker.run())
+    await asyncio.sleep(0)
+    worker.stop()
+    await asyncio.wait_for(running, LIMIT_S)
+
+
+async def test_a_delivery_that_outlives_its_assignment_moves_no_frontier_and_is_not_decided_twice(
+    bench: Bench,
+) -> None:
+    """Revoked and given back to the same member while its handler runs."""
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def think(event: Event) -> None:
+        begun.set()
+        await release.wait()
+
+    bench.agent.meanwhile = think
+    impatient = WorkerOptions(commit_interval_s=0.1, drain_timeout_s=0.2, session_timeout_s=6)
+    position = await bench.submit("t1", "slow")
+    async with bench.worker(options=impatient):
+        await asyncio.wait_for(begun.wait(), LIMIT_S)
+        async with bench.worker(Answering(bench.agent.name, meanwhile=think), options=impatient):
+            assert (await bench.committed()).get(position.partition, 0) == 0
+        # the second member is gone: the first has the partition again, in a new epoch
+        await bench.submit("t1", "after it")
+        assert (await bench.committed()).get(position.partition, 0) == 0
+        release.set()
+        await until(bench.all_committed)
+    assert await bench.replies("t1") == ["slow", "after it"]
+    assert len([event for event in bench.agent.seen if event.data.body == "slow"]) == 1  # type: ignore[attr-defined]
+
+
+async def test_an_outage_of_the_store_pauses_and_dead_letters_nothing(bench: Bench) -> None:
+    struck = 0
+
+    async def fail(event: Event) -> None:
+        nonlocal struck
+        struck += 1
+        if struck <= 3:
+            raise StoreUnavailable("down")
+
+    bench.agent.meanwhile = fail
+    async with bench.worker():
+        await bench.submit("t1", "x")
+        await until(bench.all_committed)
+    assert await bench.replies("t1") == ["x"]
+
+
+async def test_an_unwritable_dead_letter_topic_holds_the_offset_until_it_can_be_written(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    letters = dead_letters_of(bench.topic, bench.agent.name)
+    assert await bench.apply(replace(letters, max_message_bytes=1000)) == ["settings changed"]
+    async with bench.worker():
+        poison = await bench.publisher.put(bench.topic.name, key=b"t1", value=b"poison" * 1000)
+        await bench.submit("t1", "behind it")
+        await bench.submit("t2", "beside it")
+
+        async def it_was_refused_twice_while_others_go_on() -> bool:
+            refused = caplog.text.count("cannot be written: the record is larger than")
+            return refused >= 2 and await bench.replies("t2") == ["beside it"]
+
+        await until(it_was_refused_twice_while_others_go_on)
+        assert await bench.replies("t1") == []
+        assert (await bench.committed()).get(poison.partition, 0) <= poison.offset
+        assert await bench.apply(letters) == ["settings changed"]
+        [letter] = await bench.dead_letters(1)
+        await until(bench.all_committed)
+    assert letter.value == b"poison" * 1000
+    assert await bench.replies("t1") == ["behind it"]
+
+
+async def test_topics_are_made_what_the_catalogue_says_and_keep_what_it_does_not_say(bench: Bench) -> None:
+    found = bench.topic
+    assert await bench.apply(found) == ["unchanged"]
+    assert await bench.apply(replace(found, partitions=6, retention_ms=5000)) == ["partitions raised, settings changed"]
+    assert await bench.apply(replace(found, partitions=4, retention_ms=5000)) == ["unchanged"]
+    new = replace(found, name=f"{found.name}-new")
+    assert await bench.apply(new, found) == ["created", "settings changed"]
+
+
+async def test_a_restart_of_kafka_is_lived_through(bench: Bench, kafka_server: Service) -> None:
+    async with bench.worker():
+        await bench.submit("t1", "before")
+        await until(bench.all_committed)
+        await asyncio.to_thread(kafka_server.stop)
+        await asyncio.to_thread(kafka_server.start)
+
+        async def submitted() -> bool:
+            try:
+                await bench.submit("t1", "after")
+            except BusUnavailable:
+                return False
+            return True
+
+        await until(submitted)
+        await until(bench.all_committed)
+    assert await bench.replies("t1") == ["before", "after"]
+
+
+async def test_a_killed_kafka_is_lived_through_with_tickets_in_flight(bench: Bench, kafka_server: Service) -> None:
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def think(event: Event) -> None:
+        begun.set()
+        await release.wait()
+
+    bench.agent.meanwhile = think
+    async with bench.worker():
+        for number in range(20):
+            await bench.submit(f"t{number}", json.dumps(number))
+        await asyncio.wait_for(begun.wait(), LIMIT_S)
+        await asyncio.to_thread(kafka_server.kill)
+        release.set()
+        await asyncio.to_thread(kafka_server.start)
+        await until(bench.all_committed)
+    for number in range(20):
+        assert await bench.replies(f"t{number}") == [json.dumps(number)]
