@@ -7,10 +7,10 @@ import signal
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from llm.standin import wit
 from llm.standin.faults import Faults
 from llm.standin.ledger import Ledger
 from llm.standin.server import create_app, running
+from llm.standin.wit import answer
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ async def _serve(options: argparse.Namespace) -> None:
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     ledger = Ledger(options.ledger)
-    app = create_app(wit.answer, ledger=ledger, faults=Faults(options.seed), latency_s=options.latency_ms / 1000)
+    app = create_app(answer, ledger=ledger, faults=Faults(options.seed), latency_s=options.latency_ms / 1000)
     async with running(app, port=options.port) as url:
         if options.port_file is not None:
             _write_whole(options.port_file, str(urlsplit(url).port))
