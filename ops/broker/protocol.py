@@ -48,6 +48,10 @@ VERSIONS: Mapping[int, tuple[int, int]] = {
 """The oldest and newest version of every API that is served: the ones before Kafka's flexible encoding."""
 
 
+_LENGTH_WIDTHS = {"string": 2, "bytes": 4, "records": 4}
+_WIDTHS = {"bool": 1, "int8": 1, "int16": 2, "int32": 4, "timedelta_i32": 4, "int64": 8, "timedelta_i64": 8}
+
+
 class Malformed(Exception):
     """The bytes are no request that is spoken here: the connection ends."""
 
@@ -77,19 +81,52 @@ def read_request(frame: bytes) -> Request:
         return Request(api_key, version, int.from_bytes(frame[4:8], "big", signed=True), "", None)
     if not oldest <= version <= newest:
         raise Malformed(f"API {api_key} version {version} is not spoken here")
-    read_header, read_body = _readers(api_key, version)
+    schema, read_header, read_body = _readers(api_key, version)
     try:
         header, size = read_header(frame, 0)
-        body, size = read_body(frame, size)
-    except (SerialError, ValueError, TypeError, OverflowError) as error:
+        if not schema.__flexible__:
+            _check_lengths(schema, frame, size)
+        body, _ = read_body(frame, size)
+    except (SerialError, ValueError, TypeError, OverflowError, LookupError) as error:
         raise Malformed(f"API {api_key} version {version} cannot be read: {error}") from error
     return Request(api_key, version, header.correlation_id, header.client_id or "", body)
 
 
 @cache
-def _readers(api_key: int, version: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _readers(api_key: int, version: int) -> tuple[Any, Callable[..., Any], Callable[..., Any]]:
     schema = load_request_schema(api_key, version)
-    return entity_reader(cast(Any, schema.__header_schema__)), entity_reader(schema)
+    return schema, entity_reader(cast(Any, schema.__header_schema__)), entity_reader(schema)
+
+
+def _check_lengths(schema: Any, frame: bytes, position: int) -> int:
+    """Walk over an entity and return where it ends. Raises Malformed: a length reaches beyond the frame.
+
+    kio reserves memory for as many items as a list claims to have, before it looks for them: two
+    billion of them would end the process.
+    """
+    for is_list, nested, kind in _shape(schema):
+        count = 1
+        if is_list:
+            count = int.from_bytes(frame[position : position + 4], "big", signed=True)
+            position += 4
+        if count > len(frame) - position:
+            raise Malformed("a list is longer than its request")
+        for _ in range(count):
+            position = _check_lengths(nested, frame, position) if nested else _end_of(kind, frame, position)
+    return position
+
+
+def _end_of(kind: str, frame: bytes, position: int) -> int:
+    if width := _LENGTH_WIDTHS.get(kind):
+        length = int.from_bytes(frame[position : position + width], "big", signed=True)
+        return position + width + max(length, 0)
+    return position + _WIDTHS[kind]
+
+
+@cache
+def _shape(schema: Any) -> tuple[tuple[bool, Any, str], ...]:
+    """Of every field: whether it is a list, the entity it holds, else the kind of its values."""
+    return tuple((_is_list(f.type), _nested(f.type), f.metadata.get("kafka_type", "")) for f in fields(schema))
 
 
 def write_answer(request: Request, version: int, answer: Fields) -> bytes:
@@ -122,10 +159,16 @@ def _plan(entity: Any) -> tuple[tuple[str, Any, Any], ...]:
 
 
 def _nested(annotation: Any) -> Any:
-    for option in get_args(annotation) if get_origin(annotation) is UnionType else (annotation,):
-        if get_origin(option) is tuple and is_dataclass(item := get_args(option)[0]):
-            return item
-    return None
+    items = [get_args(option)[0] for option in _options(annotation) if get_origin(option) is tuple]
+    return next((item for item in items if is_dataclass(item)), None)
+
+
+def _is_list(annotation: Any) -> bool:
+    return any(get_origin(option) is tuple for option in _options(annotation))
+
+
+def _options(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) is UnionType else (annotation,)
 
 
 def _default(field: Any) -> Any:
