@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import httpcore2
+import pytest
 from pydantic import Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -98,8 +100,12 @@ def standin_server() -> Iterator[Callable[[], StandIn]]:
     thread = threading.Thread(target=asyncio.run, args=[serve()])
     thread.start()
     base_url = url.get(timeout=10)
+    tls = httpcore2.default_ssl_context()
     try:
-        yield put_up
+        with pytest.MonkeyPatch.context() as patch:
+            # Each client would read the CA bundle, which takes longer than the test that opens it.
+            patch.setattr(httpcore2, "default_ssl_context", lambda **_: tls)
+            yield put_up
     finally:
         stop.set()
         thread.join(timeout=10)
