@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
+import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -27,6 +27,7 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(shop_app, name="shop")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Port = Annotated[int | None, typer.Option(min=1, max=65535, help="A fixed port; else a free one, kept for next time.")]
 DEFAULT_DATA_DIR = Path(".switchyard")
 
 T = TypeVar("T")
@@ -73,6 +74,12 @@ async def _until_signalled(serve: Callable[[asyncio.Event], Awaitable[T]]) -> T:
     return await serve(stopping)
 
 
+def _console(to_stderr: bool) -> Console:
+    """A console that is wide enough for tables where no terminal says how wide it is."""
+    console = Console(stderr=to_stderr)
+    return console if console.is_terminal else Console(stderr=to_stderr, width=150)
+
+
 def _print(document: object, as_json: bool, text: str) -> None:
     print(json.dumps(document, default=str, ensure_ascii=False) if as_json else text, flush=True)
 
@@ -82,24 +89,34 @@ def up(
     data_dir: Annotated[Path, typer.Option(help="Where everything is kept; the same directory finds it again.")] = (
         DEFAULT_DATA_DIR
     ),
+    kafka_port: Port = None,
+    postgres_port: Port = None,
+    redis_port: Port = None,
     as_json: Json = False,
 ) -> None:
     """Start the whole stack on this machine and keep it up until SIGINT or SIGTERM."""
+    from ops.embedded.ports import Ports
+    from ops.telemetry import set_up
     from ops.up import serve
+
+    set_up("up")
+    ports = Ports(kafka=kafka_port, postgres=postgres_port, redis=redis_port)
 
     def ready(addresses: dict[str, str]) -> None:
         text = "\n".join(f"{name:<9}{address}" for name, address in addresses.items())
         _print(addresses, as_json, f"Switchyard is up.\n{text}\nStop it with Ctrl-C.")
 
-    _run(_until_signalled(lambda stopping: serve(data_dir, stopping, ready)))
+    _run(_until_signalled(lambda stopping: serve(data_dir, ports, stopping, ready)))
 
 
 @app.command()
 def demo(as_json: Json = False) -> None:
     """Run the sample tickets through a fresh embedded stack and show what became of each."""
     from ops.demo.run import run_demo
+    from ops.telemetry import set_up
 
-    report = _run(_until_signalled(lambda stopping: run_demo(stopping, Console(stderr=as_json))))
+    set_up("demo", logging.WARNING)
+    report = _run(_until_signalled(lambda stopping: run_demo(stopping, _console(as_json))))
     if as_json:
         _print(report.as_dict(), True, "")
     raise typer.Exit(0 if report.passed else 1)
@@ -110,12 +127,10 @@ def run(agent: str, as_json: Json = False) -> None:
     """Run one worker of AGENT (triage, lookup, reasoning or effects) until SIGINT or SIGTERM."""
     from ops.settings import read_settings
     from ops.telemetry import set_up
-    from ops.work import READY_FILE, work
+    from ops.work import work
 
     def ready() -> None:
         _print({"ready": agent}, as_json, f"{agent} is ready")
-        if ready_file := os.environ.get(READY_FILE):
-            Path(ready_file).write_text(agent)
 
     set_up(agent)
     settings = read_settings()

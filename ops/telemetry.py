@@ -9,8 +9,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
 
-def set_up(service: str) -> None:
-    """Log JSON lines to standard error and give every handled record a trace id."""
+def set_up(service: str, level: int = logging.INFO) -> None:
+    """Log JSON lines of at least `level` to standard error, and give every handled record a trace id."""
     trace.set_tracer_provider(TracerProvider(resource=Resource.create({"service.name": f"switchyard-{service}"})))
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     logging.getLogger("aiokafka").setLevel(logging.ERROR)  # its warnings repeat what the worker logs as events
@@ -23,7 +23,7 @@ def set_up(service: str) -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

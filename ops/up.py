@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import structlog
 
 from bus.admin import apply_topics
 from ops.demo.shop import demo_shop
+from ops.embedded.ports import Ports
 from ops.embedded.stack import Addresses, EmbeddedStack
 from ops.settings import PREFIX, Settings, read_settings
 from ops.wiring import AGENTS, database, kafka_connection
@@ -17,18 +17,13 @@ from state.shop import has_orders
 from state.shop_files import load_shop
 
 
-async def serve(data_dir: Path, stopping: asyncio.Event, ready: Callable[[dict[str, str]], None]) -> None:
+async def serve(data_dir: Path, ports: Ports, stopping: asyncio.Event, ready: Callable[[dict[str, str]], None]) -> None:
     """Keep the stack up until `stopping` is set, then drain it. Calls `ready` with the addresses once it works."""
     with_standin = not has_provider_key(read_settings())
-    async with EmbeddedStack(data_dir, with_standin=with_standin, log=say) as stack:
+    async with EmbeddedStack(data_dir, with_standin=with_standin, ports=ports) as stack:
         await start_agents(stack)
         ready(printed(stack.addresses))
         await stack.run_until(stopping)
-
-
-def say(sentence: str) -> None:
-    """Tell the one at the terminal what the stack does of its own accord."""
-    print(f"switchyard: {sentence}", file=sys.stderr, flush=True)
 
 
 def has_provider_key(settings: Settings) -> bool:

@@ -6,9 +6,6 @@ from collections.abc import Callable
 from ops.settings import Settings
 from ops.wiring import worker
 
-READY_FILE = "SWITCHYARD_READY_FILE"
-"""Names the file into which `switchyard run` writes once it takes records, for whoever started it."""
-
 
 async def work(agent: str, settings: Settings, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
     """Run a worker of the agent until `stopping` is set, then drain it. Calls `ready` once it takes records."""
