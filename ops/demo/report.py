@@ -10,6 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 
+_WIDTH_OF_THE_REST = 96  # of all columns but the two that hold free text
+_LEAST_TEXT = 12
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One round of a ticket: what it was, who settled it, what was done, how long it took, what it cost."""
@@ -76,17 +80,15 @@ class DemoReport:
     def print(self, console: Console) -> None:
         """Print the table, the totals, and what is wrong if anything is."""
         table = Table(title="What became of the tickets", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("ticket", style="bold", no_wrap=True)
-        table.add_column("what it was", no_wrap=True, overflow="ellipsis", max_width=32)
-        table.add_column("label", style="cyan", no_wrap=True)
-        table.add_column("settled by", style="magenta", no_wrap=True)
-        table.add_column("outcome", no_wrap=True)
-        table.add_column("what was done", no_wrap=True, overflow="ellipsis", max_width=56)
-        table.add_column("s", justify="right", no_wrap=True)
-        table.add_column("USD", justify="right", no_wrap=True)
+        for heading in ("ticket", "what it was", "label", "settled by", "outcome", "what was done"):
+            table.add_column(heading, no_wrap=True)
+        for heading in ("s", "USD"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        spare = max(console.width - _WIDTH_OF_THE_REST, 2 * _LEAST_TEXT)
         for row in self.rows:
             ticket = row.ticket_id if row.round == 1 else f"{row.ticket_id} #{row.round}"
-            cells = (row.about, row.label, row.settled_by, row.disposition, row.done)
+            about, done = _cut(row.about, spare // 3), _cut(row.done, spare - spare // 3)
+            cells = (about, row.label, row.settled_by, row.disposition, done)
             table.add_row(ticket, *cells, f"{row.seconds:.2f}", f"{row.cost_usd:.5f}")
         console.print(table)
         console.print(self._totals())
@@ -104,3 +106,7 @@ class DemoReport:
             f"{tickets} tickets, {len(self.rows)} rounds in {self.elapsed_s:.1f} s, {verdict}: {ended}; "
             f"models cost ${cost:.4f}"
         )
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
