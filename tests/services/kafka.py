@@ -66,7 +66,16 @@ def native_kafka(reaper: Reaper, *, may_install: bool) -> tuple[NativeService, s
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
     classpath = str(jars / "*")
     run(
-        [java, "-cp", classpath, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)],
+        [
+            java,
+            "-cp",
+            classpath,
+            "kafka.tools.StorageTool",
+            "format",
+            f"--cluster-id={cluster_id}",
+            "-c",
+            str(properties),
+        ],
         doing="formatting Kafka's storage",
         cwd=folder,
     )
@@ -130,6 +139,8 @@ def _download(libs: Path, *, may_install: bool) -> None:
         [
             maven,
             *("--quiet", "--batch-mode", "--strict-checksums", "--file", str(pom)),
+            # Its own repository: Java's idea of a home folder is not the environment's, and may not exist.
+            f"-Dmaven.repo.local={libs.with_name('repository')}",
             *("dependency:copy-dependencies", f"-DoutputDirectory={libs}"),
         ],
         doing="downloading Apache Kafka with Maven",
