@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import uuid
 from dataclasses import replace
 
 import pytest
@@ -55,6 +56,32 @@ async def test_a_delivery_that_outlives_its_assignment_moves_no_frontier_and_is_
         await until(bench.all_committed)
     assert await bench.replies("t1") == ["slow", "after it"]
     assert len([event for event in bench.agent.seen if event.data.body == "slow"]) == 1  # type: ignore[attr-defined]
+
+
+async def test_a_member_that_lost_partitions_commits_those_it_kept(bench: Bench) -> None:
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def think(event: Event) -> None:
+        if len(bench.agent.seen) == len(tickets):
+            begun.set()
+        await release.wait()
+
+    bench.agent.meanwhile = think
+    tickets: dict[int, str] = {}  # one in every partition
+    while len(tickets) < bench.topic.partitions:
+        ticket = uuid.uuid4().hex
+        tickets[(await bench.submit(ticket, "slow")).partition] = ticket
+    impatient = WorkerOptions(commit_interval_s=0.1, drain_timeout_s=0.2, session_timeout_s=6)
+    async with bench.worker(options=impatient):
+        await asyncio.wait_for(begun.wait(), LIMIT_S)
+        async with bench.worker(Answering(bench.agent.name), options=impatient):
+
+            async def the_other_has_committed_its_share() -> bool:
+                return len([offset for offset in (await bench.committed()).values() if offset]) >= 2
+
+            await until(the_other_has_committed_its_share)
+            release.set()
+            await until(bench.all_committed)
 
 
 async def test_an_outage_of_the_store_pauses_and_dead_letters_nothing(bench: Bench) -> None:

@@ -266,12 +266,19 @@ async def test_stop_gives_up_on_what_takes_too_long_and_commits_nothing_of_it(be
 
 
 async def test_a_backlog_far_above_the_intake_is_worked_off(bench: Bench) -> None:
+    async def think(event: Event) -> None:
+        await asyncio.sleep(0.001)
+
+    async def submit_all(ticket: int) -> None:
+        for number in range(30):
+            await bench.submit(f"t{ticket}", f"message {number}" + "." * (20_000 if number == 7 else 0))
+
+    bench.agent.meanwhile = think
     small = WorkerOptions(commit_interval_s=0.1, intake=Intake(high_records=20, high_bytes=100_000))
-    for number in range(400):
-        await bench.submit(f"t{number % 40}", f"message {number // 40}" + "." * (20_000 if number % 50 == 0 else 0))
+    await asyncio.gather(*(submit_all(ticket) for ticket in range(40)))
     async with bench.worker(options=small):
         await until(bench.all_committed)
-    assert len(bench.agent.seen) == 400
-    for number in range(40):
-        said = [reply.rstrip(".") for reply in await bench.replies(f"t{number}")]
-        assert said == [f"message {n}" for n in range(10)]
+    assert len(bench.agent.seen) == 1200
+    for ticket in range(40):
+        said = [reply.rstrip(".") for reply in await bench.replies(f"t{ticket}")]
+        assert said == [f"message {number}" for number in range(30)]
