@@ -17,7 +17,7 @@ _VERBS: Mapping[ActionKind, str] = MappingProxyType(
         ActionKind.MODIFY_PENDING_ORDER_ITEMS: "change the items of",
         ActionKind.MODIFY_PENDING_ORDER_ADDRESS: "change the address of",
         ActionKind.MODIFY_PENDING_ORDER_PAYMENT: "change the payment of",
-        ActionKind.RETURN_DELIVERED_ORDER_ITEMS: "return",
+        ActionKind.RETURN_DELIVERED_ORDER_ITEMS: "return items of",
         ActionKind.EXCHANGE_DELIVERED_ORDER_ITEMS: "exchange items of",
     }
 )
@@ -29,6 +29,9 @@ _REQUESTS: Mapping[Detail, str] = MappingProxyType(
         Detail.ADDRESS: "Please send us the complete new address: street, city, state and postal code.",
         Detail.CHANGES: "Please tell us in one message everything you want changed, and into what.",
     }
+)
+_METHODS: Mapping[str, str] = MappingProxyType(
+    {"gift_card": "gift card", "paypal": "PayPal account", "credit_card": "credit card"}
 )
 NOTHING_CHANGED = "All right, we have changed nothing. Write to us whenever you need anything else."
 
@@ -86,7 +89,7 @@ def _method(customer: Customer, method_id: str) -> str:
 
 
 def _described(method: PaymentMethod) -> str:
-    kind = method.source.replace("_", " ")
+    kind = _METHODS.get(method.source, method.source)
     return f"{kind} ending in {method.last_four}" if method.last_four else kind
 
 

@@ -101,6 +101,7 @@ class _Passage:
     id: str
     text: str
     words: frozenset[str]
+    topic: frozenset[str]  # the words of its heading
 
 
 _DESK_ACTIONS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
@@ -140,7 +141,8 @@ _NOT_NEEDED = re.compile(
     r"\b(?:no longer|don't|do not|dont|not) (?:\w+ )?(?:need|want|needed|wanted)\b|\bchanged? my mind\b"
 )
 _ADDRESS = re.compile(
-    r"(?P<address1>\d+\s[\w .'-]+?),\s*(?:(?P<address2>(?:apt|apartment|suite|unit|floor)\b[^,]*),\s*)?"
+    r"\b(?P<address1>\d{1,5}[a-z]?\s(?!to\b)[\w .'-]+?),\s*"
+    r"(?:(?P<address2>(?:apt|apartment|suite|unit|floor)\b[^,]*),\s*)?"
     r"(?P<city>[^\W\d][^\d,]*?),?\s+(?P<state>[A-Z]{2}),?\s+(?P<zip>\d{5}(?:-\d{4})?)"
     r"(?:,\s*(?P<country>[A-Z][A-Za-z ]+))?",
     re.IGNORECASE,
@@ -176,7 +178,7 @@ def _action(desk: str, plain: str) -> str | None:
 def _ranked(passages: Sequence[_Passage], plain: str, desk: str) -> list[tuple[int, _Passage]]:
     """Passages with the words they share with the question, most first; those that share none are left out."""
     wanted = _content_words(f"{plain} {canonical(_WORDS_OF_DESK.get(desk, ''))}")
-    scored = [(len(wanted & passage.words), passage) for passage in passages]
+    scored = [(len(wanted & passage.words) + len(wanted & passage.topic), passage) for passage in passages]
     return sorted((pair for pair in scored if pair[0]), key=lambda pair: -pair[0])
 
 
@@ -207,8 +209,12 @@ def _draft(passage: _Passage) -> str:
 
 
 def _passages(content: str) -> list[_Passage]:
-    found = _PASSAGE.findall(content)
-    return [_Passage(id_, body.partition("\n")[2] or body, _content_words(canonical(body))) for id_, body in found]
+    return [_passage(id_, *body.partition("\n")[::2]) for id_, body in _PASSAGE.findall(content)]
+
+
+def _passage(id_: str, heading: str, text: str) -> _Passage:
+    topic = _content_words(canonical(heading.rsplit(">", 1)[-1]))
+    return _Passage(id_, text or heading, words=_content_words(canonical(text)), topic=topic)
 
 
 def _order(content: str) -> dict[str, Any]:

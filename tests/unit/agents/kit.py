@@ -48,7 +48,7 @@ An order can only be modified while its status is 'pending'.
 
 ## Returning
 
-An order can only be returned if its status is 'delivered'. The refund goes to the original payment method or a gift card.
+An order can only be returned if its status is 'delivered'. Refunds go to the original payment method.
 
 ## Exchanging
 
@@ -60,7 +60,9 @@ Every order comes with an invoice by e-mail. You can pay by credit card, by gift
 """
 
 
-def order(order_id: str, user_id: str, status: str, *names: str, price: str = "20.00", paid_with: str = "card") -> Order:
+def order(
+    order_id: str, user_id: str, status: str, *names: str, price: str = "20.00", paid_with: str = "card"
+) -> Order:
     """An order of pieces at one price each, paid in full."""
     items = tuple(
         OrderItem(name=name, product_id=f"p-{name}", item_id=f"{order_id}-{place}", price=Decimal(price))
