@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
 import docker
 from docker.errors import DockerException, ImageNotFound
+from requests.exceptions import RequestException
 from testcontainers.core.container import DockerContainer
+from testcontainers.core.exceptions import ContainerStartException
 
 from tests.services.kafka import SETTINGS, answers_kafka
 from tests.services.native import ServiceUnavailable, free_port
@@ -19,6 +21,8 @@ POSTGRES_IMAGE = "postgres:17"
 REDIS_IMAGE = "redis:7"
 IMAGES = (KAFKA_IMAGE, POSTGRES_IMAGE, REDIS_IMAGE)
 HOST = "127.0.0.1"
+# What the engine's client and testcontainers raise when the engine is away, slow, or lacks an image.
+ENGINE_ERRORS = (DockerException, RequestException, ContainerStartException, OSError)
 
 
 @dataclass
@@ -37,7 +41,7 @@ class ContainerService:
                 self.container.start()
             else:
                 self.container.get_wrapped_container().start()
-        except DockerException as error:
+        except ENGINE_ERRORS as error:
             raise ServiceUnavailable(f"{self.name} cannot run as a container: {error}") from error
         self._wait_until_it_answers()
 
@@ -69,7 +73,7 @@ class ContainerService:
 
     def remove(self) -> None:
         """End it for good."""
-        with suppress(DockerException):
+        with suppress(*ENGINE_ERRORS):
             self.container.stop()
 
     def _wait_until_it_answers(self) -> None:
@@ -84,21 +88,21 @@ class ContainerService:
 def an_engine_answers() -> bool:
     """Whether a container engine can be reached."""
     try:
-        with docker_client() as client:
+        with closing(docker_client()) as client:
             return bool(client.ping())
-    except DockerException:
+    except ENGINE_ERRORS:
         return False
 
 
 def has_image(name: str) -> bool:
     """Whether the engine has an image, or can pull it."""
     try:
-        with docker_client() as client:
+        with closing(docker_client()) as client:
             try:
                 client.images.get(name)
             except ImageNotFound:
                 client.images.pull(name)
-    except DockerException:
+    except ENGINE_ERRORS:
         return False
     return True
 
@@ -144,6 +148,9 @@ def redis_container() -> tuple[ContainerService, str]:
 
 
 def _container(image: str, inside_port: int, port: int) -> DockerContainer:
-    container = DockerContainer(image)
+    try:
+        container = DockerContainer(image)
+    except ENGINE_ERRORS as error:
+        raise ServiceUnavailable(f"{image} cannot run as a container: {error}") from error
     container.ports[f"{inside_port}/tcp"] = (HOST, port)
     return container
