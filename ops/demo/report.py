@@ -9,8 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-
-_WIDTH_OF_THE_REST = 96  # of all columns but the two that hold free text
+_WIDTH_OF_THE_REST = 86  # of all columns but the two that hold free text
 _LEAST_TEXT = 12
 
 
