@@ -87,19 +87,25 @@ class Worker:
 
     async def _keep_membership(self, in_flight: InFlight) -> None:
         """Be a member of the group until stopped, with a new client whenever one breaks."""
-        failures = 0
+        failures, one_by_one = 0, False
         while not self._stopping.is_set():
             began = time.monotonic()
-            consumer = new_consumer(self._connection, self._group, self._options.session_timeout_s)
-            membership = Membership(
-                consumer, self._topic, in_flight, self._frontiers, self._options, assigned=self.started
-            )
             try:
-                await membership.run(self._stopping)
+                await self._membership(in_flight, one_by_one).run(self._stopping)
+            except UnicodeDecodeError:
+                # What aiokafka had read when it met the record is lost to this client: a new one reads it again.
+                _log.warning("looking for a record that cannot be read")
+                one_by_one = True
             except (KafkaError, TimeoutError, OSError) as error:
                 failures = failures + 1 if time.monotonic() - began < _STABLE_AFTER_S else 1
                 _log.warning("replacing a Kafka consumer that failed: %s: %s", type(error).__name__, error)
                 await self._unless_stopped(asyncio.sleep(outage_wait_s(failures)))
+
+    def _membership(self, in_flight: InFlight, one_by_one: bool) -> Membership:
+        consumer = new_consumer(self._connection, self._group, self._options.session_timeout_s)
+        return Membership(
+            consumer, self._topic, in_flight, self._frontiers, self._options, self.started, one_by_one=one_by_one
+        )
 
     async def _carry(self, delivery: Delivery) -> None:
         """See one delivery through: the record is settled when this returns."""

@@ -18,10 +18,13 @@ from bus.delivery import Delivery, Record
 from bus.frontier import Frontiers
 from bus.inflight import InFlight
 from bus.options import WorkerOptions
+from bus.unreadable import unreadable_at
 from bus.watchdog import Watchdog
 from contracts.errors import Undecodable
 from contracts.events import Event
 from contracts.topics import Topic
+
+_Found = Mapping[TopicPartition, Sequence[ConsumerRecord[bytes, bytes]]]
 
 _log = logging.getLogger(__name__)
 _REBALANCE_TIMEOUT_S = 30.0  # in which every member must have let go and joined again
@@ -44,6 +47,8 @@ class Membership:
         frontiers: Frontiers,
         options: WorkerOptions,
         assigned: asyncio.Event,
+        *,
+        one_by_one: bool = False,
     ) -> None:
         self._consumer = consumer
         self._topic = topic
@@ -51,6 +56,7 @@ class Membership:
         self._frontiers = frontiers
         self._options = options
         self._assigned = assigned
+        self._one_by_one = one_by_one
         self._codec = Codec(options.default_deadline)
         self._committer = Committer(topic.name, frontiers)
         self._watchdog = Watchdog(options.stalled_after_s)
@@ -60,6 +66,8 @@ class Membership:
         """Join, take records until `stopping`, finish what is in flight, commit, leave.
 
         Raises KafkaError, TimeoutError or OSError: the client broke. What it had taken comes again.
+        UnicodeDecodeError: there is a record that it cannot read; only a membership that takes records
+        `one_by_one` can tell which one, and steps over it.
         """
         try:
             async with asyncio.timeout(_REQUEST_TIMEOUT_S):
@@ -115,14 +123,39 @@ class Membership:
     async def _poll(self) -> None:
         while True:
             async with asyncio.timeout(_LONGEST_POLL_S):
-                found = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
+                found = await self._polled()
             if not self._draining:
                 self._take(found)
             self._regulate()
             self._watch()
             await asyncio.sleep(0)  # with records in its buffer `getmany` returns without letting others run
 
-    def _take(self, found: Mapping[TopicPartition, Sequence[ConsumerRecord[bytes, bytes]]]) -> None:
+    async def _polled(self) -> _Found:
+        found: _Found = {}
+        try:
+            found = await self._consumer.getmany(
+                timeout_ms=_POLL_MS, max_records=1 if self._one_by_one else _POLL_RECORDS
+            )
+        except UnicodeDecodeError:
+            if not self._one_by_one:
+                raise
+            await self._step_over_unreadable()
+        return found
+
+    async def _step_over_unreadable(self) -> None:
+        """Take the records that stand next and cannot be read as what they are: dead letters to be."""
+        stepped = False
+        for partition in self._consumer.assignment() - self._consumer.paused():
+            record = await unreadable_at(self._consumer, partition, _FETCH_BYTES)
+            if record is not None:
+                self._consumer.seek(partition, record.offset + 1)
+                place = self._frontiers.begin(record.partition, record.offset)
+                self._in_flight.offer([Delivery.of(place, record, Undecodable("a header name is not UTF-8"))])
+                stepped = True
+        if not stepped:
+            raise KafkaError("a record cannot be read, and cannot be found either")
+
+    def _take(self, found: _Found) -> None:
         for records in found.values():
             self._in_flight.offer([self._delivery(record) for record in records])
 

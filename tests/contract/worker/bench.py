@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.record._crc32c import crc as crc32c
 
 from bus.admin import apply_topics
 from bus.connection import KafkaConnection
@@ -70,6 +71,25 @@ class Bench:
         finally:
             worker.stop()
             await asyncio.wait_for(running, LIMIT_S)
+
+    @contextlib.asynccontextmanager
+    async def odd_producer(self) -> AsyncIterator[Callable[..., Awaitable[None]]]:
+        """Sends records with header names of any bytes, which aiokafka would not."""
+        producer = AIOKafkaProducer(**self.connection.client_options())
+        await producer.start()
+
+        async def send(*, partition: int, key: bytes | None, value: bytes, odd_name: bytes) -> None:
+            batch = producer.create_batch()
+            batch.append(timestamp=None, key=key, value=value, headers=[("?" * len(odd_name), b"v")])
+            plain = bytes(batch._build())
+            body = plain[21:].replace(b"?" * len(odd_name), odd_name)
+            batch._buffer = plain[:17] + crc32c(body).to_bytes(4, "big") + body
+            await (await producer.send_batch(batch, self.topic.name, partition=partition))
+
+        try:
+            yield send
+        finally:
+            await producer.stop()
 
     async def replies(self, ticket_id: str) -> list[str]:
         ticket = await self.store.load(ticket_id)

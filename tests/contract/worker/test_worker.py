@@ -159,6 +159,30 @@ async def test_poison_is_dead_lettered_byte_for_byte_and_the_partition_moves_on(
             assert said["kafka_dlt-trace-id"] == b"0af7651916cd43dd8448eb211c80319c"
 
 
+async def test_a_header_name_that_is_not_utf8_does_not_stop_its_partition(bench: Bench) -> None:
+    for ticket in range(12):
+        await bench.submit(f"t{ticket}", "before it")
+    async with bench.worker():
+        await until(bench.all_committed)
+        async with bench.odd_producer() as send:
+            await send(partition=0, key=b"k", value=b'{"ticket_id":"k","body":"x"}', odd_name=b"\xff\xfe")
+            await send(partition=0, key=b"k", value=b'{"ticket_id":"k","body":"x"}', odd_name=b"a\x80")
+            await send(partition=2, key=None, value=b"also not JSON", odd_name=b"\xff")
+        for ticket in range(12):
+            await bench.submit(f"t{ticket}", "after it")
+        await until(bench.all_committed)
+    for ticket in range(12):
+        assert await bench.replies(f"t{ticket}") == ["before it", "after it"]
+    letters = await bench.dead_letters(3)
+    assert sorted(letter.value for letter in letters) == [
+        b"also not JSON",
+        b'{"ticket_id":"k","body":"x"}',
+        b'{"ticket_id":"k","body":"x"}',
+    ]
+    assert {letter.headers[0] for letter in letters} == {("\\xff\\xfe", b"v"), ("a\\x80", b"v"), ("\\xff", b"v")}
+    assert await bench.replies("k") == []
+
+
 def _origin(letter: ConsumerRecord[bytes, bytes]) -> tuple[int, int]:
     headers = dict(letter.headers)
     return int(headers["kafka_dlt-original-partition"]), int(headers["kafka_dlt-original-offset"])
