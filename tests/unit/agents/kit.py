@@ -158,7 +158,7 @@ class Desks:
     async def write(self, body: str, sender: str = ANN, **more: Any) -> Outcome:
         """Publish a message; returns the outcome of its round."""
         first = TicketSubmitted(ticket_id=self.ticket.ticket_id, from_email=sender, body=body, **more)
-        waiting = [event_of(first, f"e{len(self.emitted)}")]
+        waiting = [event_of(first, f"message-{len(self.ticket.rounds)}")]
         already = len(self.emitted)
         while waiting:
             event = waiting.pop(0)
