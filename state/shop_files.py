@@ -1,9 +1,9 @@
 """A shop's export on disk, and putting it into the database."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
 import structlog
@@ -17,7 +17,11 @@ from state.policy_text import passages_of
 from state.pool import borrowed
 from state.shop_rules import email_key
 
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
 ValueT = TypeVar("ValueT", bound=Value)
+_Rows = Mapping[str, tuple[Sequence[str], Sequence[tuple[object, ...]]]]  # by table: columns and records
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +51,33 @@ def read_export(directory: Path) -> ShopExport:
 
 
 async def load_shop(pool: asyncpg.Pool, shop_id: str, export: ShopExport) -> dict[str, int]:
-    """Replace a shop's rows by an export, all at once; returns how many of each there are now."""
+    """Replace a shop's rows by an export, all at once; returns how many of each there are now.
+
+    Raises ContractBroken: two rows have one id, or two customers one e-mail address; the shop is as it was then.
+    """
     rows = _rows(shop_id, export)
-    async with borrowed(pool) as connection, connection.transaction():
-        # The shop's own row is held until the end, so a second loader waits.
-        await connection.execute(
-            "INSERT INTO shops (shop_id) VALUES ($1) ON CONFLICT (shop_id) DO UPDATE SET loaded_at = now()", shop_id
-        )
-        for table, (columns, records) in rows.items():
-            await connection.execute(f"DELETE FROM {table} WHERE shop_id = $1", shop_id)
-            await connection.copy_records_to_table(table, records=records, columns=columns)
+    async with borrowed(pool) as connection:
+        try:
+            async with connection.transaction():
+                await _replace(connection, shop_id, rows)
+        except asyncpg.UniqueViolationError as error:
+            raise ContractBroken(f"the export holds a row twice: {error.constraint_name}") from error
     counts = {table.removeprefix("shop_"): len(records) for table, (_, records) in rows.items()}
     structlog.get_logger().info("shop loaded", shop_id=shop_id, **counts)
     return counts
 
 
-def _rows(shop_id: str, export: ShopExport) -> dict[str, tuple[Sequence[str], Sequence[tuple[object, ...]]]]:
+async def _replace(connection: "PoolConnectionProxy[asyncpg.Record]", shop_id: str, rows: _Rows) -> None:
+    # The shop's own row is held until the end, so a second loader waits.
+    await connection.execute(
+        "INSERT INTO shops (shop_id) VALUES ($1) ON CONFLICT (shop_id) DO UPDATE SET loaded_at = now()", shop_id
+    )
+    for table, (columns, records) in rows.items():
+        await connection.execute(f"DELETE FROM {table} WHERE shop_id = $1", shop_id)
+        await connection.copy_records_to_table(table, records=records, columns=columns)
+
+
+def _rows(shop_id: str, export: ShopExport) -> _Rows:
     # Orders before customers, the order in which an effect locks them: the two cannot deadlock.
     return {
         "shop_orders": (
