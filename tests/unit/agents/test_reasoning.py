@@ -215,7 +215,7 @@ async def test_an_order_that_was_sent_after_the_command_is_left_to_a_person() ->
     at = desks(Label.CANCEL_ORDER, wish(action="cancel_pending_order"))
     await at.write(f"cancel {PENDING}, ordered by mistake")
     sent = order(PENDING, "ann", "processed", "Lamp", "Teapot")
-    at.effects_port._shop = Desks(export=ShopExport(CUSTOMERS, (sent, *ORDERS[1:]), (), POLICY)).shop
+    at.effects = Desks(export=ShopExport(CUSTOMERS, (sent, *ORDERS[1:]), (), POLICY)).effects
     outcome = await at.write("yes")
     assert outcome.disposition is Disposition.ESCALATED
     assert outcome.actions == ()
