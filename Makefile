@@ -18,7 +18,7 @@ test: lint
 	SWITCHYARD_REQUIRE_SERVICES=1 $(BIN)/python -m pytest --durations=10
 
 check: lint
-	$(BIN)/python -m pytest -q -m "not ($(SERVICES))"
+	$(BIN)/python -m pytest -q -n auto -m "not ($(SERVICES))"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff format --check .

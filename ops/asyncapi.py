@@ -24,12 +24,18 @@ _COMMON_HEADERS: Document = {
 }
 _DEAD_LETTER_HEADERS: Document = {
     "kafka_dlt-original-topic": _TEXT,
-    "kafka_dlt-original-partition": _TEXT | {"description": "A decimal number."},
-    "kafka_dlt-original-offset": _TEXT | {"description": "A decimal number."},
-    "kafka_dlt-original-timestamp": _TEXT | {"description": "Milliseconds since 1970, a decimal number."},
+    "kafka_dlt-original-partition": _TEXT | {"description": "A decimal number, as all numbers here."},
+    "kafka_dlt-original-offset": _TEXT,
+    "kafka_dlt-original-timestamp": _TEXT | {"description": "Milliseconds since 1970."},
+    "kafka_dlt-original-timestamp-type": {"enum": ["CreateTime", "LogAppendTime"]},
     "kafka_dlt-original-consumer-group": _TEXT,
     "kafka_dlt-exception-fqcn": _TEXT | {"description": "The class of the error."},
     "kafka_dlt-exception-message": _TEXT,
+    "kafka_dlt-attempts": _TEXT,
+}
+_OPTIONAL_DEAD_LETTER_HEADERS: Document = {
+    "kafka_dlt-exception-cause-fqcn": _TEXT | {"description": "The class of the error behind it."},
+    "kafka_dlt-trace-id": _TEXT,
 }
 
 
@@ -145,7 +151,7 @@ def _dead_letter() -> Document:
         "contentType": "application/octet-stream",
         "headers": {
             "type": "object",
-            "properties": _DEAD_LETTER_HEADERS,
+            "properties": _DEAD_LETTER_HEADERS | _OPTIONAL_DEAD_LETTER_HEADERS,
             "required": list(_DEAD_LETTER_HEADERS),
         },
         "payload": {"description": "The original bytes, whatever they are."},

@@ -10,6 +10,11 @@ import pytest
 import yaml
 
 from bus.codec import encode
+from bus.dead_letters import DeadLetters
+from bus.delivery import Delivery, Record
+from bus.frontier import Place
+from bus.outcome import DeadLetter
+from contracts.errors import Undecodable
 from contracts.events import CustomerReplied, TicketSubmitted
 from contracts.topics import CATALOGUE, all_topics
 from ops import schemas
@@ -97,6 +102,32 @@ def test_every_schema_says_what_the_record_header_says() -> None:
     assert set(headers) <= set(described)
     constants = {name: rule["const"] for name, rule in described.items() if "const" in rule}
     assert constants == {name: headers[name] for name in constants}
+
+
+class Outbasket:
+    """Keeps what would have been published."""
+
+    def __init__(self) -> None:
+        self.headers: dict[str, bytes | None] = {}
+
+    async def put(self, topic: str, *, headers: tuple[tuple[str, bytes | None], ...], **_: object) -> None:
+        self.headers = dict(headers)
+
+
+@pytest.mark.parametrize(("trace_id", "cause"), [(None, None), ("0af7", ValueError("x"))])
+async def test_dead_letters_carry_the_headers_that_are_described(trace_id: str | None, cause: Exception | None) -> None:
+    published: Any = Outbasket()
+    error = Undecodable("not JSON")
+    error.__cause__ = cause
+    record = Record(topic="t", partition=0, offset=1, timestamp_ms=2, key=b"k", value=b"v")
+    delivery = Delivery.of(Place("t", 0, 1, epoch=1), record, error)
+    await DeadLetters("triage", published).write(delivery, DeadLetter(error, attempts=1, trace_id=trace_id))
+    described = ASYNCAPI["components"]["messages"]["DeadLetter"]["headers"]
+    assert set(described["required"]) <= set(published.headers) <= set(described["properties"])
+    if trace_id and cause:
+        assert set(published.headers) == set(described["properties"])
+    types = described["properties"]["kafka_dlt-original-timestamp-type"]["enum"]
+    assert published.headers["kafka_dlt-original-timestamp-type"].decode() in types
 
 
 def test_every_topic_is_a_channel_as_the_catalogue_has_it() -> None:
