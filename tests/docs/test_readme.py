@@ -24,6 +24,7 @@ from contracts.events import OUTCOME_OF_DISPOSITION, Outcome, TicketSubmitted
 from contracts.topics import INBOX_OF_GROUP, TICKETS
 from ops.broker.server import EmbeddedBroker
 from ops.cli import app
+from ops.demo.shop import demo_shop
 from ops.settings import PREFIX, SECRETS_DIR, Settings, read_settings
 from tests.docs.documents import ROOT, Block, blocks, links, section, table
 
@@ -116,7 +117,7 @@ def test_the_table_of_settings_is_the_settings() -> None:
 
 
 def test_every_variable_that_a_document_names_is_read() -> None:
-    read = {name for name, _ in settings_and_defaults(Settings, PREFIX)} | {SECRETS_DIR, "SWITCHYARD_READY_FILE"}
+    read = {name for name, _ in settings_and_defaults(Settings, PREFIX)} | {SECRETS_DIR}
     for document in DOCUMENTS:
         assert set(re.findall(rf"{PREFIX}[A-Z_]+[A-Z]", document.read_text(encoding="utf-8"))) <= read, document
 
@@ -188,6 +189,15 @@ def test_the_java_producer_names_our_topic_and_the_tickets_id() -> None:
     topic, key = re.findall(r'ProducerRecord<>\("([^"]+)", "([^"]+)", ticket\)', text)[0]
     assert topic == TICKETS.name
     assert decoded(value.encode(), key.encode()).body
+
+
+def test_the_examples_are_written_by_customers_of_the_demo_shop_about_their_orders() -> None:
+    orders_of = {customer.email: customer.orders for customer in demo_shop().customers}
+    examples = [the_block(language).text for language in ("json", "java", "python")]
+    examples += [block.text for block in blocks(README, "sh") if "kcat" in block.text]
+    for example in examples:
+        [email] = re.findall(r"[\w.]+@[\w.]+", example)
+        assert set(re.findall(r"#W\d+", example)) <= set(orders_of[email])
 
 
 @pytest.fixture
