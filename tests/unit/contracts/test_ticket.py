@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from contracts.errors import ContractBroken
@@ -171,6 +171,7 @@ def test_closing_writes_to_nobody_without_an_address_or_a_text(from_email: str, 
 
 
 @given(st.text(max_size=400))
+@example("x" * 400)
 def test_the_subject_of_a_reply_is_never_empty_and_never_long(subject: str) -> None:
     ticket = opened(submitted(subject=subject))
     reply = close(ticket, ticket.rounds[0], Disposition.ANSWERED, LOOKUP, reply="Hello").emits[1]
@@ -205,12 +206,15 @@ def test_the_outcome_tells_the_facts_the_orders_and_the_money() -> None:
 
 def test_an_order_is_named_once_however_often_it_comes_up() -> None:
     facts = Facts(outcome=LookupOutcome.FOUND, orders=(OrderFacts(order_id="#1", status="pending"),))
-    action = TakenAction(kind=ActionKind.CANCEL_PENDING_ORDER, order_id="#1", amount=Decimal(5))
+    taken, last = (
+        TakenAction(kind=kind, order_id="#1", amount=Decimal(5))
+        for kind in (ActionKind.MODIFY_PENDING_ORDER_ADDRESS, ActionKind.CANCEL_PENDING_ORDER)
+    )
     ticket = opened()
-    round_ = ticket.rounds[0].model_copy(update={"lookup": facts, "actions": (action,)})
-    outcome = close(ticket, round_, Disposition.ACTED, LOOKUP, reply="").emits[0]
+    round_ = ticket.rounds[0].model_copy(update={"lookup": facts, "actions": (taken,)})
+    outcome = close(ticket, round_, Disposition.ACTED, LOOKUP, reply="", actions=[last]).emits[0]
     assert isinstance(outcome, TicketResolved)
-    assert outcome.orders == ("#1",)
+    assert (outcome.orders, outcome.actions) == (("#1",), (taken, last))
 
 
 def test_closing_one_round_leaves_the_others_open() -> None:
@@ -318,5 +322,7 @@ def test_the_status_is_the_desk_of_the_newest_open_round_else_how_the_newest_end
     first = close(ticket, ticket.rounds[0], Disposition.ANSWERED, LOOKUP, reply="").ticket
     both = close(first, first.rounds[1], Disposition.REFUSED, LOOKUP, reply="").ticket
     assert [NEW.status, ticket.status, first.status, both.status] == ["new", "triage", "triage", "refused"]
+    handed = hand_to(Desk.LOOKUP, ticket, ticket.rounds[0]).ticket
+    assert handed.status == "triage"
     second_only = close(ticket, ticket.rounds[1], Disposition.REFUSED, LOOKUP, reply="").ticket
     assert second_only.status == "triage"
