@@ -95,6 +95,7 @@ def up(
     as_json: Json = False,
 ) -> None:
     """Start the whole stack on this machine and keep it up until SIGINT or SIGTERM."""
+    from ops.demo.shop import demo_shop
     from ops.embedded.ports import Ports
     from ops.telemetry import set_up
     from ops.up import serve
@@ -106,7 +107,7 @@ def up(
         text = "\n".join(f"{name:<9}{address}" for name, address in addresses.items())
         _print(addresses, as_json, f"Switchyard is up.\n{text}\nStop it with Ctrl-C.")
 
-    _run(_until_signalled(lambda stopping: serve(data_dir, ports, stopping, ready)))
+    _run(_until_signalled(lambda stopping: serve(data_dir, ports, demo_shop, stopping, ready)))
 
 
 @app.command()

@@ -5,23 +5,26 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import structlog
-
 from bus.admin import apply_topics
-from ops.demo.shop import demo_shop
 from ops.embedded.ports import Ports
 from ops.embedded.stack import Addresses, EmbeddedStack
 from ops.settings import PREFIX, Settings, read_settings
 from ops.wiring import AGENTS, database, kafka_connection
 from state.shop import has_orders
-from state.shop_files import load_shop
+from state.shop_files import ShopExport, load_shop
 
 
-async def serve(data_dir: Path, ports: Ports, stopping: asyncio.Event, ready: Callable[[dict[str, str]], None]) -> None:
+async def serve(
+    data_dir: Path,
+    ports: Ports,
+    first_shop: Callable[[], ShopExport],
+    stopping: asyncio.Event,
+    ready: Callable[[dict[str, str]], None],
+) -> None:
     """Keep the stack up until `stopping` is set, then drain it. Calls `ready` with the addresses once it works."""
     with_standin = not has_provider_key(read_settings())
     async with EmbeddedStack(data_dir, with_standin=with_standin, ports=ports) as stack:
-        await start_agents(stack)
+        await start_agents(stack, first_shop)
         ready(printed(stack.addresses))
         await stack.run_until(stopping)
 
@@ -49,20 +52,19 @@ def worker_environment(addresses: Addresses) -> Mapping[str, str]:
     return {PREFIX + name: value for name, value in found.items()}
 
 
-async def start_agents(stack: EmbeddedStack) -> Settings:
-    """Bring topics, tables and the demo shop up to date, then start one worker of every agent."""
+async def start_agents(stack: EmbeddedStack, first_shop: Callable[[], ShopExport]) -> Settings:
+    """Bring topics and tables up to date, load a shop where there is none, then start one worker of every agent."""
     environment = worker_environment(stack.addresses)
     os.environ.update(environment)
     settings = read_settings()
-    await asyncio.gather(apply_topics(kafka_connection(settings.kafka)), _give_a_shop(settings))
+    await asyncio.gather(apply_topics(kafka_connection(settings.kafka)), _give_a_shop(settings, first_shop))
     await stack.start_workers(AGENTS, environment)
     return settings
 
 
-async def _give_a_shop(settings: Settings) -> None:
-    """Load the demo shop where no shop is yet; a shop somebody loaded stays."""
+async def _give_a_shop(settings: Settings, first_shop: Callable[[], ShopExport]) -> None:
+    """A shop that somebody loaded stays."""
     async with database(settings) as pool:
         shop_id = settings.shop_of(settings.tenants[0] if settings.tenants else "")
         if not await has_orders(pool, shop_id):
-            counts = await load_shop(pool, shop_id, demo_shop())
-            structlog.get_logger().info("demo shop loaded", **counts)
+            await load_shop(pool, shop_id, first_shop())

@@ -77,7 +77,7 @@ async def run_demo(stopping: asyncio.Event, console: Console) -> DemoReport:
         task = progress.add_task("starting PostgreSQL, Valkey, the broker and the agents", total=watch.expected)
         standin = not has_provider_key(read_settings())
         async with EmbeddedStack(Path(directory), with_standin=standin, log=progress.console.print) as stack:
-            settings = await start_agents(stack)
+            settings = await start_agents(stack, demo_shop)
             connection = kafka_connection(settings.kafka)
             progress.update(task, description="answering tickets")
             async with follow(connection, OUTCOMES.name, from_start=True) as outcomes, Publisher(connection) as out:
