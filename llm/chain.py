@@ -45,7 +45,7 @@ def cached(cache: AnswerCache, ttl_s: float) -> Link:
         request, tenant_id = prompt.request, prompt.call.tenant_id
         if not request.cacheable:
             return await ask_next(prompt)
-        found = None if prompt.repair else await cache.get(tenant_id, request.digest())
+        found = await cache.get(tenant_id, request.digest())
         if found is not None and usable(text := found.decode("utf-8", "replace"), request.answer):
             return Reply(text=text)
         reply = await ask_next(prompt)

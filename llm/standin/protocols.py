@@ -20,6 +20,7 @@ class Question:
     title: str  # of the answer's schema, "" where free text is asked for
     schema: dict[str, Any]
     stream: bool
+    caches_prefix: bool  # the system prompt may be kept in the provider's prompt cache
     digest: str  # SHA-256 over the canonical body
 
 
@@ -63,7 +64,9 @@ class Anthropic:
         """The question a request's body asks. Raises ValueError: it is no request of this protocol."""
         _require(body, "model", "messages", "max_tokens")
         schema = ((body.get("output_config") or {}).get("format") or {}).get("schema") or {}
-        return _question(body, system=_text(body.get("system", "")), turns=body["messages"], schema=schema)
+        system = body.get("system", "")
+        marked = isinstance(system, list) and any(block.get("cache_control") for block in system)
+        return _question(body, _text(system), body["messages"], schema, caches_prefix=marked)
 
     def whole(self, answer: Answer) -> dict[str, Any]:
         """The answer's body."""
@@ -125,7 +128,7 @@ class OpenAI:
         said = [turn for turn in body["messages"] if turn.get("role") in ("system", "developer")]
         turns = [turn for turn in body["messages"] if turn not in said]
         system = "\n".join(_text(turn.get("content")) for turn in said)
-        return _question(body, system=system, turns=turns, schema=schema)
+        return _question(body, system, turns, schema, caches_prefix=True)
 
     def whole(self, answer: Answer) -> dict[str, Any]:
         """The answer's body."""
@@ -158,7 +161,9 @@ class OpenAI:
         }
 
 
-def _question(body: dict[str, Any], *, system: str, turns: list[dict[str, Any]], schema: dict[str, Any]) -> Question:
+def _question(
+    body: dict[str, Any], system: str, turns: list[dict[str, Any]], schema: dict[str, Any], *, caches_prefix: bool
+) -> Question:
     texts = [_text(turn.get("content")) for turn in turns]
     user_texts = [text for turn, text in zip(turns, texts, strict=True) if turn.get("role") == "user"]
     if not user_texts:
@@ -172,6 +177,7 @@ def _question(body: dict[str, Any], *, system: str, turns: list[dict[str, Any]],
         title=str(schema.get("title", "")),
         schema=schema,
         stream=bool(body.get("stream")),
+        caches_prefix=caches_prefix,
         digest=hashlib.sha256(canonical.encode()).hexdigest(),
     )
 

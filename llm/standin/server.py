@@ -132,7 +132,7 @@ class _StandIn:
     def _cached_tokens(self, question: Question) -> tuple[int, int]:
         """Tokens read from and written to the prompt cache: a long system prompt is written once and then read."""
         tokens = _tokens(question.system)
-        if tokens < _MIN_CACHED_TOKENS:
+        if not question.caches_prefix or tokens < _MIN_CACHED_TOKENS:
             return 0, 0
         prefix = (question.model, question.system)
         if prefix in self._cached_prefixes:

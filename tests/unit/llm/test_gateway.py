@@ -170,6 +170,20 @@ async def test_a_crash_between_answer_and_repair_buys_only_the_repair(protocol: 
     assert standin.paid_calls() == 2
 
 
+async def test_a_long_answer_comes_back_whole_and_a_huge_one_does_not_fill_the_journal() -> None:
+    journal = MemoryJournal()
+    long_answer = json.dumps({"label": "account", "confidence": 1, "note": "n" * 200_000})
+    gateway = one_model(OneAnswer(long_answer), journal)
+    assert await gateway.ask(REQUEST, CALL) == await gateway.ask(REQUEST, CALL)
+
+    huge = one_model(OneAnswer("x" * 5_000_000), journal)
+    with pytest.raises(ModelAnswerUnusable):
+        await huge.ask(REQUEST, asked_for("e2"))
+    kept = await journal.recall("e2", CALL.step, REQUEST.digest())
+    assert kept is not None
+    assert len(kept) < 300_000
+
+
 async def test_two_bad_answers_are_remembered_too(protocol: str, standin: StandIn) -> None:
     standin.faults.replace([Rule(Kind.HUGE)])
     async with open_gateway(protocol, standin.base_url) as gateway:
@@ -225,6 +239,15 @@ async def test_a_repaired_answer_is_cached_and_a_bad_one_is_not(standin: StandIn
         await gateway.ask(CACHEABLE, CALL)
         assert (await gateway.ask(CACHEABLE, asked_for("e2"))).calls == ()
     assert standin.paid_calls() == 2
+
+
+async def test_an_unusable_answer_is_not_cached(standin: StandIn) -> None:
+    cache = MemoryAnswerCache()
+    standin.faults.replace([Rule(Kind.OUT_OF_SET)])
+    async with open_gateway("openai", standin.base_url, cache=cache) as gateway:
+        with pytest.raises(ModelAnswerUnusable):
+            await gateway.ask(CACHEABLE, CALL)
+    assert await cache.get("acme", CACHEABLE.digest()) is None
 
 
 async def test_the_event_that_paid_keeps_its_calls_when_it_is_handled_again(standin: StandIn) -> None:
@@ -287,6 +310,7 @@ async def test_a_span_tells_the_call_and_none_of_its_words(protocol: str, standi
     assert told["gen_ai.usage.output_tokens"] == call.output_tokens
     assert (refused.attributes or {})["error.type"] == "ModelRefused"
     assert not refused.status.is_ok
+    assert not refused.events  # an exception's event would hold its message and its traceback
     shown = json.dumps([span.to_json() for span in (answered, refused)])
     assert all(words not in shown for words in ("parcel", "Choose a label", "complaint", "forbidden"))
 
@@ -301,6 +325,13 @@ class OneAnswer:
         return self._completion
 
 
+def one_model(
+    provider: OneAnswer, journal: MemoryJournal, name: str = "anthropic", model: str = "claude-haiku-4-5"
+) -> Gateway:
+    routes = {tier: Route(provider, name, model) for tier in Tier}
+    return Gateway(routes, Prices({("own", "tiny"): Price(Decimal(2), Decimal(4))}), journal, MemoryAnswerCache())
+
+
 async def test_cached_input_is_priced_as_such() -> None:
     provider = OneAnswer(
         '{"label": "account", "confidence": 1}',
@@ -309,10 +340,8 @@ async def test_cached_input_is_priced_as_such() -> None:
         cache_read_tokens=1500,
         cache_write_tokens=1000,
     )
-    routes = {tier: Route(provider, "anthropic", "claude-haiku-4-5") for tier in Tier}
-    gateway = Gateway(routes, Prices(), MemoryJournal(), MemoryAnswerCache())
 
-    (call,) = (await gateway.ask(REQUEST, CALL)).calls
+    (call,) = (await one_model(provider, MemoryJournal()).ask(REQUEST, CALL)).calls
 
     # 500 at 1 USD a million, 1500 read at a tenth of it, 1000 written at 1.25 of it, 100 out at 5 USD
     assert call.cost_usd == Decimal("0.0024")
@@ -320,7 +349,5 @@ async def test_cached_input_is_priced_as_such() -> None:
 
 async def test_a_price_set_by_hand_goes_before_the_table() -> None:
     provider = OneAnswer('{"label": "account", "confidence": 1}', input_tokens=1000, output_tokens=10)
-    prices = Prices({("own", "tiny"): Price(Decimal(2), Decimal(4))})
-    routes = {tier: Route(provider, "own", "tiny") for tier in Tier}
-    gateway = Gateway(routes, prices, MemoryJournal(), MemoryAnswerCache())
+    gateway = one_model(provider, MemoryJournal(), "own", "tiny")
     assert (await gateway.ask(REQUEST, CALL)).calls[0].cost_usd == Decimal("0.00204")

@@ -171,6 +171,12 @@ async def test_an_answer_under_a_wrong_content_type_is_read(provider: Provider, 
     assert json.loads((await provider.complete(PROMPT)).text)["confidence"] == 0.75
 
 
+async def test_the_sdk_traces_nothing_itself_because_the_gateway_does() -> None:
+    async with anthropic_provider.connect("any-key") as client:
+        assert client.open_telemetry["traces"]["enabled"] is False
+        assert client.open_telemetry["propagation"] is False
+
+
 @pytest.mark.parametrize("module", [anthropic_provider, openai_provider])
 def test_an_empty_key_is_found_before_the_first_call(module: object) -> None:
     with pytest.raises(Misconfigured):

@@ -70,6 +70,11 @@ def test_the_title_stays_and_bounds_are_told_in_words() -> None:
     assert schema["properties"]["label"]["enum"] == [label.value for label in Label]
 
 
+def test_a_single_allowed_value_is_a_closed_set_of_one() -> None:
+    variants = strict_schema(Decision)["properties"]["action"]["anyOf"]
+    assert [variant["properties"]["kind"]["enum"] for variant in variants] == [["cancel"], ["refund"]]
+
+
 def test_an_answer_that_fills_the_strict_schema_is_valid() -> None:
     filled = {
         "label": "complaint",
