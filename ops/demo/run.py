@@ -19,6 +19,7 @@ from bus.publisher import Publisher
 from contracts.errors import SupportError
 from contracts.topics import OUTCOMES
 from ops.demo.report import DemoReport, Row
+from ops.demo.shop import demo_shop
 from ops.demo.tickets import DemoTicket, sample_tickets
 from ops.embedded.stack import EmbeddedStack
 from ops.settings import read_settings
