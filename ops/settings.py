@@ -89,13 +89,13 @@ class LlmSettings(_Group):
         return provider, model
 
     def _default_of(self, tier: Tier) -> str:
-        both = {Tier.FAST: "openai:gpt-5-mini", Tier.STRONG: "anthropic:claude-sonnet-4-5"}
+        both = {Tier.FAST: "openai:gpt-5.4-mini", Tier.STRONG: "anthropic:claude-sonnet-5"}
         if self.uses_standin or (self.anthropic_api_key and self.openai_api_key):
             return both[tier]
         if self.anthropic_api_key:
             return {Tier.FAST: "anthropic:claude-haiku-4-5", Tier.STRONG: both[Tier.STRONG]}[tier]
         if self.openai_api_key:
-            return {Tier.FAST: both[Tier.FAST], Tier.STRONG: "openai:gpt-5.2"}[tier]
+            return {Tier.FAST: both[Tier.FAST], Tier.STRONG: "openai:gpt-5.4"}[tier]
         raise Misconfigured(
             f"no model can answer: set {PREFIX}LLM__ANTHROPIC_API_KEY or {PREFIX}LLM__OPENAI_API_KEY, "
             f"or {PREFIX}LLM__STANDIN_URL for the local stand-in"

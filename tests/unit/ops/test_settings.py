@@ -81,6 +81,6 @@ def test_one_key_answers_both_tiers(monkeypatch: pytest.MonkeyPatch, provider: s
 
 def test_a_model_whose_key_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "k")
-    monkeypatch.setenv("SWITCHYARD_LLM__STRONG", "anthropic:claude-sonnet-4-5")
+    monkeypatch.setenv("SWITCHYARD_LLM__STRONG", "anthropic:claude-sonnet-5")
     with pytest.raises(Misconfigured, match=r"SWITCHYARD_LLM__STRONG.*SWITCHYARD_LLM__ANTHROPIC_API_KEY"):
         read_settings().llm.model_of(Tier.STRONG)
