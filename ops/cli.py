@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 def main() -> None:
     """Run a command; an error of ours is one sentence on standard error."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it logs, our sentence says
     try:
         app()
     except Misconfigured as error:

@@ -73,7 +73,7 @@ class System:
     """The stand-in and the workers of one test."""
 
     folder: Path
-    environment: Mapping[str, str]
+    environment: dict[str, str]  # of every process started from now on
     reaper: Reaper
     standin_url: str = ""
     workers: list[Process] = field(default_factory=list)

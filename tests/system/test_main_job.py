@@ -27,6 +27,7 @@ from tests.system.kit import AGENTS, System, system, until, with_fresh_topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(240)]
 
+LANES = 16  # few, so that few calls can be under way in a killed worker
 SHARED = Path(os.environ.get("SWITCHYARD_SHARED") or Path(__file__).parents[3] / "shared")
 
 
@@ -133,6 +134,7 @@ async def test_tickets_and_follow_ups_get_one_outcome_a_round(house: House) -> N
 
 async def test_a_killed_worker_of_each_agent_loses_nothing_and_repeats_nothing(house: House) -> None:
     cases = await _cases(house)
+    house.system.environment["SWITCHYARD_AGENTS__LANES"] = str(LANES)
     first = await house.system.start_workers(AGENTS)
     await house.system.start_workers(AGENTS)
     await house.publish(*((case.id, case.as_record()) for case in cases))
@@ -144,7 +146,7 @@ async def test_a_killed_worker_of_each_agent_loses_nothing_and_repeats_nothing(h
 
     assert {case.id: len(house.seen[case.id]) for case in cases} == {case.id: 1 for case in cases}
     await _assert_each_effect_once(house)
-    await _assert_nothing_bought_twice(house, killed=len(first))
+    await _assert_nothing_bought_twice(house)
     verdicts = [judge(case, house.seen[case.id]) for case in cases if case.gold]
     assert not [verdict for verdict in verdicts if verdict.leaks]
     for kind in score(verdicts):
@@ -166,20 +168,15 @@ async def _assert_each_effect_once(house: House) -> None:
     assert effects == commands > 0
 
 
-async def _assert_nothing_bought_twice(house: House, killed: int) -> None:
-    """A paid call is in the journal, or was under way in a worker when that was killed."""
-    kept = {
-        json.loads(row["result"])["paid"]["call_id"] for row in await house.pool.fetch("SELECT result FROM journal")
-    }
+async def _assert_nothing_bought_twice(house: House) -> None:
+    """A paid call is in the journal, once, or was under way in a worker when that was killed."""
+    rows = await house.pool.fetch("SELECT event_id, step, result FROM journal")
+    assert max(Counter((row["event_id"], row["step"]) for row in rows).values()) == 1
+    kept = {json.loads(row["result"])["paid"]["call_id"] for row in rows}
     paid = {call["id"] for call in house.system.paid_calls()}
     assert kept <= paid
-    lanes_of_killed = 256 * killed
-    lost_under_way = paid - kept
-    assert len(lost_under_way) <= lanes_of_killed
-    bought = Counter(
-        (row["event_id"], row["step"]) for row in await house.pool.fetch("SELECT event_id, step FROM journal")
-    )
-    assert max(bought.values()) == 1
+    workers_that_ask_models = 2  # of those killed: triage and reasoning
+    assert len(paid - kept) <= workers_that_ask_models * LANES
 
 
 def _bad_records() -> dict[str, tuple[str | None, bytes]]:
