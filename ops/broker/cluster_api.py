@@ -113,8 +113,7 @@ class ClusterApi:
         answer = _resource(resource)
         defaults = self._topics.defaults
         if resource.resource_type == _BROKER_RESOURCE:
-            settings = {f"log.{name}" if name != "max.message.bytes" else "message.max.bytes": value
-                        for name, value in defaults.items()}  # fmt: skip
+            settings = {"message.max.bytes": defaults["max.message.bytes"], "auto.create.topics.enable": "false"}
             return answer | {"configs": _configs(settings, {}, _STATIC_BROKER, resource.configuration_keys)}
         topic = self._topics.get(resource.resource_name) if resource.resource_type == _TOPIC_RESOURCE else None
         if topic is None:

@@ -163,7 +163,8 @@ class GroupApi:
         group = self._groups.get(group_id)
         if group is None or group.is_idle:
             known = group_id in self._offsets.groups()
-            return {"group_id": group_id, "group_state": GroupState.EMPTY if known else "Dead", "protocol_type": ""}
+            state, kind = (GroupState.EMPTY, "consumer") if known else ("Dead", "")
+            return {"group_id": group_id, "group_state": state, "protocol_type": kind}
         members = [
             {
                 "member_id": member.id,

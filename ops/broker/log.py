@@ -273,7 +273,8 @@ class PartitionLog:
             self.delete_before(self._segments[1].base_offset)
 
     def _expired(self, segment: Segment, now_ms: int) -> bool:
-        return 0 <= self.limits.retention_ms < now_ms - segment.max_timestamp
+        # Records without a time are not known to be old.
+        return segment.max_timestamp >= 0 and 0 <= self.limits.retention_ms < now_ms - segment.max_timestamp
 
     def _too_large(self) -> bool:
         return 0 <= self.limits.retention_bytes <= self.size - self._segments[0].size

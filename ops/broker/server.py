@@ -35,7 +35,6 @@ class EmbeddedBroker:
     """A single-node broker over one data directory.
 
     `port` 0 takes a free one. `fsync`: data is on the disk, not only in the page cache, before it is acknowledged.
-    `defaults` are settings for topics that do not set them.
     """
 
     def __init__(
@@ -45,12 +44,10 @@ class EmbeddedBroker:
         port: int = 0,
         *,
         fsync: bool = False,
-        defaults: Mapping[str, str] | None = None,
     ) -> None:
         self._data_dir = data_dir
         self._address = host, port
         self._fsync = fsync
-        self._defaults = defaults or {}
         self._connections: set[_Connection] = set()
 
     @property
@@ -61,20 +58,28 @@ class EmbeddedBroker:
     async def start(self) -> None:
         """Recover the data directory and listen. Raises DirectoryInUse, DamagedJournal, OSError."""
         self._lock_fd = _locked(self._data_dir)
-        self._topics = Topics(self._data_dir, self._defaults, fsync=self._fsync)
+        try:
+            await self._open()
+        except BaseException:
+            os.close(self._lock_fd)
+            raise
+        self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
+        logger.info("broker listens on %s, data in %s", self.bootstrap_servers, self._data_dir)
+
+    async def _open(self) -> None:
+        self._topics = Topics(self._data_dir, fsync=self._fsync)
         self._topics.open()
         self._offsets = OffsetStore(self._data_dir, fsync=self._fsync)
         self._offsets.open({topic.name for topic in self._topics})
         self._groups = GroupApi(self._topics, self._offsets)
-        self._handlers: dict[int, Handler] = {}
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self._handlers, self._connections), *self._address)
-        self._address = self._address[0], self._server.sockets[0].getsockname()[1]
-        self._handlers |= _handlers(
-            ClusterApi(self._topics, self._offsets, self._address), DataApi(self._topics), self._groups
+        handlers: dict[int, Handler] = {}
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: _Connection(handlers, self._connections), *self._address, start_serving=False
         )
-        self._housekeeping = loop.create_task(self._keep_house())
-        logger.info("broker listens on %s, data in %s", self.bootstrap_servers, self._data_dir)
+        self._address = self._address[0], self._server.sockets[0].getsockname()[1]
+        cluster = ClusterApi(self._topics, self._offsets, self._address)
+        handlers |= _handlers(cluster, DataApi(self._topics), self._groups)
+        await self._server.start_serving()
 
     async def stop(self) -> None:
         """Close the connections, flush everything to the disk, free the data directory."""

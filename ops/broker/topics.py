@@ -59,10 +59,9 @@ class Topic:
 class Topics:
     """All topics of a data directory, and the few other facts that must survive a restart."""
 
-    def __init__(self, data_dir: Path, defaults: Mapping[str, str], *, fsync: bool) -> None:
-        check_settings(defaults)
+    def __init__(self, data_dir: Path, *, fsync: bool) -> None:
         self.cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        self.defaults = {**default_settings(), **defaults}
+        self.defaults = _defaults()
         self._folder = data_dir / "topics"
         self._fsync = fsync
         self._topics: dict[str, Topic] = {}
@@ -152,7 +151,7 @@ class Topics:
         if name in self._topics:
             raise TopicRefused(ErrorCode.topic_already_exists, f"Topic '{name}' already exists.")
         _check_partitions(partitions)
-        check_settings(settings)
+        _check_settings(settings)
         if not dry_run:
             self._declare(name, partitions, settings)
             self._opened(name, partitions, settings)
@@ -178,7 +177,7 @@ class Topics:
     def configure(self, name: str, settings: dict[str, str], *, dry_run: bool) -> None:
         """Replace the settings that were set before. Raises TopicRefused."""
         topic = self._must_have(name)
-        check_settings(settings)
+        _check_settings(settings)
         if dry_run:
             return
         self._declare(name, len(topic.logs), settings)
@@ -226,13 +225,13 @@ def valid_name(name: str) -> bool:
     return bool(_NAME.fullmatch(name)) and name not in (".", "..")
 
 
-def default_settings() -> dict[str, str]:
+def _defaults() -> dict[str, str]:
     """What holds for a topic on which nothing was set."""
     numbers = {name: str(default) for name, (default, _) in _NUMBERS.items()}
     return numbers | {name: default for name, (default, _) in _WORDS.items()}
 
 
-def check_settings(settings: Mapping[str, str]) -> None:
+def _check_settings(settings: Mapping[str, str]) -> None:
     """Raises TopicRefused: a setting is unknown, or its value is."""
     for name, value in settings.items():
         if name in _NUMBERS:

@@ -19,6 +19,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
@@ -183,15 +184,17 @@ async def test_a_batch_with_a_flipped_bit_is_refused(cluster: Cluster) -> None:
 # --- reading ----------------------------------------------------------------------------------------------
 
 
-async def test_a_waiting_reader_wakes_on_new_data(cluster: Cluster) -> None:
+async def test_a_waiting_fetch_wakes_on_new_data(cluster: Cluster) -> None:
     topic = await cluster.topic()
     producer = await cluster.producer()
-    reader = await cluster.reader(topic, fetch_max_wait_ms=3000)
     began = time.monotonic()
-    for number in range(10):
-        await producer.send_and_wait(topic, b"%d" % number)
-        assert (await asyncio.wait_for(reader.getone(), 10)).value == b"%d" % number
-    assert time.monotonic() - began < 2.5  # unwoken, ten polls last up to 30 seconds
+    for offset in range(5):
+        asked = FetchRequest(5000, 1, 1_000_000, 0, [(topic, [(0, offset, 1_000_000)])])
+        fetching = asyncio.create_task(cluster.send(asked))
+        await producer.send_and_wait(topic, b"%d" % offset)
+        [(_, [(_, error, end, *_)])] = (await asyncio.wait_for(fetching, 20)).topics
+        assert (error, end) == (0, offset + 1)
+    assert time.monotonic() - began < 4  # unwoken, a fetch that came before its record lasts 5 seconds
 
 
 async def test_a_reader_that_wants_many_bytes_waits_for_them_only_so_long(cluster: Cluster) -> None:

@@ -134,7 +134,7 @@ def join_request(member_id: str) -> Any:
         member_id=member_id,
         protocol_type="consumer",
         protocols=(nested(api.JOIN_GROUP, 5, "protocols", name="range", metadata=b"m"),),
-        session_timeout=timedelta(seconds=6),
+        session_timeout=timedelta(seconds=60),
         rebalance_timeout=timedelta(milliseconds=300),
     )
 
@@ -288,3 +288,12 @@ def test_a_second_process_on_a_directory_says_so_and_exits_with_3(tmp_path: Path
     finally:
         first.terminate()
     assert first.wait(timeout=20) == 0
+
+
+async def test_a_start_that_fails_leaves_the_directory_free(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    port = int(broker.bootstrap_servers.rpartition(":")[2])
+    with pytest.raises(OSError, match="address"):
+        await EmbeddedBroker(tmp_path / "other", port=port).start()
+    other = EmbeddedBroker(tmp_path / "other")
+    await other.start()
+    await other.stop()

@@ -93,6 +93,7 @@ def test_a_full_disk_stores_nothing_and_spoils_nothing(tmp_path: Path) -> None:
     with files_limited_to(size + 100), pytest.raises(OSError, match="part of the batch"):
         log.append(batch_of([b"x" * 5000]))
     assert (log.size, log.next_offset) == (size, 1)
+    assert [file.stat().st_size for file in (tmp_path / "log").iterdir()] == [size]
     assert log.append(batch_of([b"b"])) == 1
     log.close()
     assert offsets_in(opened(tmp_path)) == [0, 1]
@@ -312,21 +313,21 @@ def test_offsets_of_topics_that_are_gone_are_dropped_at_start(tmp_path: Path) ->
 
 
 def test_what_a_crash_left_of_a_deleted_topic_is_removed(tmp_path: Path) -> None:
-    topics = Topics(tmp_path, {}, fsync=False)
+    topics = Topics(tmp_path, fsync=False)
     topics.open()
     topics.create("kept", 1, {}, dry_run=False)
     topics.close()
     left = tmp_path / "topics" / "gone-3"
     left.mkdir()
     (left / f"{0:020d}.log").write_bytes(batch_of([b"x"]))
-    topics = Topics(tmp_path, {}, fsync=False)
+    topics = Topics(tmp_path, fsync=False)
     topics.open()
     assert [folder.name for folder in (tmp_path / "topics").iterdir()] == ["kept-0"]
     topics.close()
 
 
 def test_deleted_records_and_used_producer_ids_stay_so_over_a_restart(tmp_path: Path) -> None:
-    topics = Topics(tmp_path, {}, fsync=False)
+    topics = Topics(tmp_path, fsync=False)
     topics.open()
     topics.create("t", 1, {}, dry_run=False)
     log = topics.log("t", 0)
@@ -337,7 +338,7 @@ def test_deleted_records_and_used_producer_ids_stay_so_over_a_restart(tmp_path: 
     given = {topics.new_producer_id() for _ in range(1500)}
     cluster_id = topics.cluster_id
     topics.close()
-    topics = Topics(tmp_path, {}, fsync=False)
+    topics = Topics(tmp_path, fsync=False)
     topics.open()
     log = topics.log("t", 0)
     assert log is not None
