@@ -35,7 +35,6 @@ T = TypeVar("T")
 
 def main() -> None:
     """Run a command; an error of ours is one sentence on standard error."""
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it logs, our sentence says
     try:
         app()
     except Misconfigured as error:
@@ -85,6 +84,14 @@ def _print(document: object, as_json: bool, text: str) -> None:
     print(json.dumps(document, default=str, ensure_ascii=False) if as_json else text, flush=True)
 
 
+@app.callback()
+def before_every_command() -> None:
+    """Keep logs away from what the command prints."""
+    from ops.telemetry import log_to_stderr
+
+    log_to_stderr("cli", logging.WARNING)
+
+
 @app.command()
 def up(
     data_dir: Annotated[Path, typer.Option(help="Where everything is kept; the same directory finds it again.")] = (
@@ -98,10 +105,10 @@ def up(
     """Start the whole stack on this machine and keep it up until SIGINT or SIGTERM."""
     from ops.demo.shop import demo_shop
     from ops.embedded.ports import Ports
-    from ops.telemetry import set_up
+    from ops.telemetry import log_to_stderr
     from ops.up import serve
 
-    set_up("up")
+    log_to_stderr("up", logging.INFO)
     ports = Ports(kafka=kafka_port, postgres=postgres_port, redis=redis_port)
 
     def ready(addresses: dict[str, str]) -> None:
@@ -115,9 +122,7 @@ def up(
 def demo(as_json: Json = False) -> None:
     """Run the sample tickets through a fresh embedded stack and show what became of each."""
     from ops.demo.run import run_demo
-    from ops.telemetry import set_up
 
-    set_up("demo", logging.WARNING)
     report = _run(_until_signalled(lambda stopping: run_demo(stopping, _console(as_json))))
     if as_json:
         _print(report.as_dict(), True, "")
@@ -128,13 +133,14 @@ def demo(as_json: Json = False) -> None:
 def run(agent: str, as_json: Json = False) -> None:
     """Run one worker of AGENT (triage, lookup, reasoning or effects) until SIGINT or SIGTERM."""
     from ops.settings import read_settings
-    from ops.telemetry import set_up
+    from ops.telemetry import log_to_stderr, trace_records
     from ops.work import work
 
     def ready() -> None:
         _print({"ready": agent}, as_json, f"{agent} is ready")
 
-    set_up(agent)
+    log_to_stderr(agent, logging.INFO)
+    trace_records(agent)
     settings = read_settings()
     _run(_until_signalled(lambda stopping: work(agent, settings, stopping, ready)))
 

@@ -5,15 +5,20 @@ import sys
 
 import structlog
 from opentelemetry import trace
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
 
 
-def set_up(service: str, level: int = logging.INFO) -> None:
-    """Log JSON lines of at least `level` to standard error, and give every handled record a trace id."""
+def trace_records(service: str) -> None:
+    """Give every handled record a trace id. Once a process."""
+    from opentelemetry.sdk.resources import Resource  # the SDK takes a quarter of a second: for workers alone
+    from opentelemetry.sdk.trace import TracerProvider
+
     trace.set_tracer_provider(TracerProvider(resource=Resource.create({"service.name": f"switchyard-{service}"})))
+
+
+def log_to_stderr(service: str, level: int) -> None:
+    """Log JSON lines of at least `level` to standard error; standard output belongs to what a command says."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
-    logging.getLogger("aiokafka").setLevel(logging.ERROR)  # its warnings repeat what the worker logs as events
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it logs, we log or say in our own words
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -25,7 +30,7 @@ def set_up(service: str, level: int = logging.INFO) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(service=service)
 

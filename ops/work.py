@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from contracts.errors import Misconfigured
 from ops.settings import Settings
 from ops.wiring import worker
 
@@ -19,7 +20,18 @@ async def work(agent: str, settings: Settings, stopping: asyncio.Event, ready: C
                 ready()
             await asyncio.wait({running, asked_to_stop}, return_when=asyncio.FIRST_COMPLETED)
             engine.stop()
-            await running
+            await _ended(running)
         finally:
             for task in (running, started, asked_to_stop):
                 task.cancel()
+
+
+async def _ended(running: asyncio.Task[None]) -> None:
+    """Wait for the engine's end; a setting that turned out wrong is told as what it is, not as a group of errors."""
+    try:
+        await running
+    except ExceptionGroup as errors:
+        misconfigured = errors.subgroup(Misconfigured)
+        if misconfigured is None:
+            raise
+        raise Misconfigured(str(misconfigured.exceptions[0])) from errors
