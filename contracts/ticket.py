@@ -251,7 +251,9 @@ TIMED_OUT_REPLY = "We have not managed to answer you in time. A colleague is loo
 
 
 def time_out(ticket: Ticket, event: Event, by: Signature) -> Step:
-    """End the event's round because its deadline passed. A closed round stays as it is."""
+    """End the event's round because its deadline passed. A closed round, and a known message, stay as they are."""
+    if isinstance(event.data, TicketSubmitted) and ticket.already_submitted(event.data):
+        return Step(ticket)
     if isinstance(event.data, TicketSubmitted | CustomerReplied):
         ticket = ticket.open_round(event)
         round_ = ticket.rounds[-1]

@@ -1,5 +1,6 @@
 """The ticket's own rules: how rounds open, move, close, and what each emits."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -260,6 +261,11 @@ def test_a_closed_round_does_not_time_out_again() -> None:
     closed = time_out(opened(), handoff(LookupRequested), LOOKUP).ticket
     step = time_out(closed, handoff(LookupRequested), LOOKUP)
     assert (step.ticket, step.emits) == (closed, ())
+
+
+def test_a_message_that_is_known_does_not_time_out_as_another_round() -> None:
+    again = replace(submitted(), id="another-event-id")
+    assert time_out(opened(), again, LOOKUP) == Step(opened())
 
 
 def test_a_handoff_of_an_unknown_round_cannot_time_out() -> None:
