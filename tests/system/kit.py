@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,6 +99,12 @@ class System:
         self._others.append(process)
         await self._until_says(process, port_file, "")
         self.standin_url = f"http://127.0.0.1:{port_file.read_text().strip()}"
+
+    async def set_faults(self, rules: Sequence[Mapping[str, Any]]) -> None:
+        """Have the stand-in do wrong what the rules say, and nothing else."""
+        body = json.dumps(list(rules)).encode()
+        request = urllib.request.Request(f"{self.standin_url}/faults", body, {"content-type": "application/json"})
+        await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=10).close())
 
     async def start_workers(self, agents: Sequence[str]) -> list[Process]:
         """Start a worker of each agent named; returns once all take records."""

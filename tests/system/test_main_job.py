@@ -246,3 +246,35 @@ async def test_the_same_message_twice_is_one_round_and_another_one_a_follow_up(h
         (1, "needs_customer"),
         (2, "needs_customer"),
     ]
+
+
+UNUSABLE = ("malformed", "empty", "out_of_set", "huge")
+PASSING = {
+    "rate_limited": {"times": 1, "retry_after_s": 0.2},
+    "server_error": {"times": 2},
+    "overloaded": {"times": 1},
+    "cut": {"times": 1},
+    "slow": {"seconds": 1.5},
+}
+
+
+async def test_an_answer_no_one_can_use_goes_to_a_person_after_one_repair_and_a_passing_fault_to_nobody(
+    house: House,
+) -> None:
+    await house.system.set_faults(
+        [{"kind": kind, "text": f"[ticket:{kind}]"} for kind in UNUSABLE]
+        + [{"kind": kind, "text": f"[ticket:{kind}]", **how} for kind, how in PASSING.items()]
+    )
+    await house.system.start_workers(AGENTS)
+    kinds = (*UNUSABLE, *PASSING)
+    await house.publish_tickets(*({"ticket_id": kind, "body": f"Where is my order? [ticket:{kind}]"} for kind in kinds))
+    await house.until_outcomes(len(kinds))
+    await house.until_at_rest()
+
+    ends = {kind: [o["disposition"] for o in house.seen[kind]] for kind in kinds}
+    assert ends == {k: ["escalated"] for k in UNUSABLE} | {k: ["needs_customer"] for k in PASSING}
+    paid = Counter(call["ticket"] for call in house.system.paid_calls())
+    assert {kind: paid[kind] for kind in UNUSABLE} == dict.fromkeys(UNUSABLE, 2)
+    assert {kind: paid[kind] for kind in PASSING} == dict.fromkeys(PASSING, 1) | {"cut": 2}
+    for kind in UNUSABLE:
+        assert house.seen[kind][0]["cost_usd"] > 0

@@ -1,6 +1,5 @@
 """The ticket's own rules: how rounds open, move, close, and what each emits."""
 
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -27,6 +26,7 @@ from contracts.ticket import (
     TIMED_OUT_REPLY,
     Desk,
     Signature,
+    Step,
     Ticket,
     close,
     effect_key,
@@ -264,8 +264,7 @@ def test_a_closed_round_does_not_time_out_again() -> None:
 
 
 def test_a_message_that_is_known_does_not_time_out_as_another_round() -> None:
-    again = replace(submitted(), id="another-event-id")
-    assert time_out(opened(), again, LOOKUP) == Step(opened())
+    assert time_out(opened(), submitted(event_id="another"), LOOKUP) == Step(opened())
 
 
 def test_a_handoff_of_an_unknown_round_cannot_time_out() -> None:
