@@ -36,9 +36,11 @@ async def follow(connection: KafkaConnection, topic: str, *, from_start: bool) -
     await consumer.start()
     try:
         partitions = list(consumer.assignment())
-        await (consumer.seek_to_beginning if from_start else consumer.seek_to_end)(*partitions)
         for partition in partitions:
-            await consumer.position(partition)  # seek is lazy: resolve it before anything more is published
+            await consumer.position(partition)  # the first one is found in the background, and would undo a seek
+        if not from_start:
+            for partition, end in (await consumer.end_offsets(partitions)).items():
+                consumer.seek(partition, end)
         yield Follower(consumer)
     finally:
         await consumer.stop()
