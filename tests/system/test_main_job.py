@@ -110,26 +110,45 @@ async def house(
             yield House(started, connection, producer, outcomes, pool)
 
 
-async def test_tickets_and_follow_ups_get_one_outcome_a_round(house: House) -> None:
+async def test_tickets_and_follow_ups_get_one_outcome_a_round_and_money_moves_once(house: House) -> None:
     tickets = sample_tickets()
     await house.system.start_workers(AGENTS)
+    doomed = await house.system.start_workers(("reasoning", "effects"))
     await house.publish_tickets(*(t.first for t in tickets))
     await house.until_outcomes(len(tickets))
     replied = [t for t in tickets if t.then]
     assert replied
     await house.publish_tickets(*(t.then[0] for t in replied))
+    for worker in doomed:
+        worker.kill()
     await house.until_outcomes(len(tickets) + len(replied))
     await house.until_at_rest()
 
     rounds = Counter((o["ticket_id"], o["round"]) for found in house.seen.values() for o in found)
     assert set(rounds.values()) == {1}
     assert len(rounds) == len(tickets) + len(replied)
+    await _assert_each_effect_once(house)
     acted = [o for found in house.seen.values() for o in found if o["disposition"] == "acted"]
     assert acted, "a confirmed action is carried out"
     for outcome in acted:
-        [action] = outcome["actions"]
-        status = await house.pool.fetchval("SELECT status FROM shop_orders WHERE order_id = $1", action["order_id"])
-        assert status in ("cancelled", "return requested", "pending")
+        await _assert_done_once(house, outcome["actions"])
+
+
+async def _assert_done_once(house: House, actions: list[dict[str, Any]]) -> None:
+    """The order is as the action leaves it, and what was refunded is what the outcome says."""
+    [action] = actions
+    order = json.loads(
+        await house.pool.fetchval("SELECT document FROM shop_orders WHERE order_id = $1", action["order_id"])
+    )
+    after = {
+        "cancel_pending_order": "cancelled",
+        "return_delivered_order_items": "return requested",
+        "modify_pending_order_address": "pending",
+    }
+    assert order["status"] == after[action["kind"]]
+    if action["kind"] == "cancel_pending_order":
+        refunds = [p["amount"] for p in order["payment_history"] if p["transaction_type"] == "refund"]
+        assert sum(refunds) == pytest.approx(action["amount"])
 
 
 async def test_a_killed_worker_of_each_agent_loses_nothing_and_repeats_nothing(house: House) -> None:
