@@ -86,6 +86,15 @@ class ReasoningRequested(Payload):
     round: int = Field(ge=1)
 
 
+# --- on no topic: what the store's own sweep notices -------------------------------------------------------
+
+
+class RoundExpired(Payload):
+    """A round's deadline passed while nothing moved on its ticket."""
+
+    round: int = Field(ge=1)
+
+
 # --- support.review.v1 ------------------------------------------------------------------------------------
 
 

@@ -7,8 +7,9 @@ StoreUnavailable, and leaves nothing half done when it does unless it says so.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from contracts.errors import ContractBroken, TenantMismatch, VersionConflict
 from contracts.events import Event, SendReply, ShopCommand
 from contracts.models import AnswerT, CallContext, ModelAnswer, ModelRequest
 from contracts.shop import Customer, Order, Passage
@@ -31,7 +32,21 @@ class Agent(Protocol):
         """Decide the next step. Must be safe to call again with the same arguments."""
 
 
-# --- tickets ----------------------------------------------------------------------------------------------
+# --- records ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record as Kafka handed it over. aiokafka's own record has these fields too, and stands for it in the bus."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int  # milliseconds since 1970; -1 when it has none
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+    timestamp_type: int = 0  # 0 set by the producer, 1 by the broker
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +70,25 @@ class OutgoingRecord:
     headers: tuple[tuple[str, bytes], ...]
 
 
+# --- tickets ----------------------------------------------------------------------------------------------
+
+
+class Wanted(NamedTuple):
+    """What to look up for a record before it is handled."""
+
+    event_id: str
+    ticket_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the store knew, at one moment, of the records it was asked about."""
+
+    handled: frozenset[str] = frozenset()  # ids of events the group has settled
+    tickets: Mapping[str, Ticket] = field(default_factory=dict)  # those stored, by ticket id
+    parked: frozenset[str] = frozenset()  # ids of tickets that are parked for the group
+
+
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """All that one handled delivery changes: stored whole or not at all."""
@@ -75,6 +109,23 @@ class StoredRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """A settlement that is stored: the ticket's version now, and the outbox rows that are the caller's to publish.
+
+    Fewer rows than the settlement has: earlier ones of that ticket and topic are unpublished in other hands.
+    Those left out wait in the outbox, behind them, for whoever takes them over.
+    """
+
+    version: int
+    records: tuple[StoredRecord, ...] = ()
+
+
+Settled = Stored | VersionConflict | TenantMismatch | ContractBroken | None
+"""What became of one settlement. An error: nothing of it is stored, its inbox row neither.
+None: the group had settled the event before, and nothing of it is left for this owner to publish."""
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
     """Where an outbox row's record came to stand."""
 
@@ -88,22 +139,111 @@ class TicketStore(Protocol):
     async def load(self, ticket_id: str) -> Ticket | None:
         """The ticket as it is now, or None when nobody stored it yet."""
 
-    async def handled(self, group: str, event_id: str) -> bool:
-        """Whether the group has settled this event."""
+    async def look_up(self, group: str, wanted: Sequence[Wanted]) -> Known:
+        """What is known of many records, in one statement. Thousands may be asked for at once."""
 
-    async def settle(self, settlement: Settlement) -> Sequence[StoredRecord] | None:
-        """Store inbox row, ticket at version + 1 and outbox rows in one write.
+    async def settle(self, settlements: Sequence[Settlement], owner: str) -> Sequence[Settled]:
+        """Store inbox row, ticket at version + 1 and outbox rows of each settlement, many in one statement.
 
-        Returns the outbox rows in the order given, or None when the group had settled the event before
-        (nothing is stored then). A ticket that equals the stored one keeps its version.
-        Raises VersionConflict: the ticket is at another version; nothing is stored, the inbox row neither.
+        The results stand in the order given. A settlement that cannot be stored fails alone. No two may be
+        of the same ticket. A ticket that equals the stored one keeps its version. The outbox rows belong to
+        `owner`, the worker that is to publish them.
+        An event that the group has settled before, with rows that this owner has still to publish, gives
+        these as Stored: so whoever settles again after StoreUnavailable loses nothing.
+        Raises StoreUnavailable: the outcome of all is unknown.
         """
 
-    async def claim_unpublished(self, *, older_than_s: float, lease_s: float, limit: int) -> Sequence[StoredRecord]:
-        """Lease outbox rows that somebody stored and did not publish, oldest first, for one claimant at a time."""
+    async def overdue(self, *, grace_s: float, limit: int) -> Sequence[Ticket]:
+        """Tickets with an open round whose deadline passed more than `grace_s` ago, by the database's clock."""
+
+
+class Outbox(Protocol):
+    """What is stored and has still to be published. Each row belongs to the worker that stored it."""
 
     async def mark_published(self, published: Sequence[Published]) -> None:
-        """Note that outbox rows were acknowledged by Kafka."""
+        """Note that rows were acknowledged by Kafka; the first note on a row stays."""
+
+    async def take_over(self, owner: str, *, limit: int) -> Sequence[StoredRecord]:
+        """Make rows this owner's that belong to nobody, or to a worker whose lease is over; oldest first.
+
+        Records of a ticket on a topic are handed out in order: none while an earlier one is unpublished in the
+        hands of another living worker. `owner` itself must hold a lease (`worker_lease`).
+        """
+
+
+class Leases(Protocol):
+    """Rights that one holder has at a time, for a while, by the database's clock."""
+
+    async def hold(self, name: str, owner: str, *, lease_s: float) -> bool:
+        """Take or renew a lease; False while another owner has it."""
+
+    async def release(self, name: str, owner: str) -> None:
+        """Give a lease back; nothing when it is not this owner's."""
+
+
+def worker_lease(owner: str) -> str:
+    """The lease that says a worker lives: its outbox rows are its own to publish."""
+    return f"worker/{owner}"
+
+
+# --- parked tickets ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedRecord:
+    """A record that waits in the database, first of its ticket's queue."""
+
+    parked_id: int
+    ticket_id: str
+    record: Record
+    attempts: int  # tries spent so far
+    due_in_s: float  # until it may be tried again, by the database's clock; not above 0: now
+
+
+class Parking(Protocol):
+    """Tickets that wait: for a group, the failed record of a ticket and behind it, in order, its later ones."""
+
+    async def park(
+        self, group: str, ticket_id: str, record: Record, *, wait_s: float, attempts: int, error: str
+    ) -> None:
+        """Park a ticket behind a record that is to be tried again in `wait_s` seconds.
+
+        When that record is first in the ticket's queue already, it stays there with a new due time and attempts.
+        """
+
+    async def block(self, group: str, ticket_id: str, record: Record, *, attempts: int, error: str) -> None:
+        """Park a ticket behind a record that is a dead letter: until somebody redrives or discards it.
+
+        Safe to repeat; the record leaves the queue's due ones if it was there.
+        """
+
+    async def queue(self, group: str, followers: Sequence[tuple[str, Record]]) -> Sequence[bool]:
+        """Put records (ticket id, record) at the end of their tickets' queues, in the order given; safe to repeat.
+
+        False: the ticket is not parked (any more), the record is the caller's to handle.
+        """
+
+    async def due(self, group: str, *, within_s: float, limit: int) -> Sequence[ParkedRecord]:
+        """The first records of queues that fall due within so many seconds, earliest first."""
+
+    async def release(self, group: str, ticket_id: str, parked_id: int) -> ParkedRecord | None:
+        """Drop a first record that is settled; returns the next one of the queue, due at once.
+
+        None: the queue is empty, the ticket is not parked any more.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What the engine keeps in the database."""
+
+    tickets: TicketStore
+    outbox: Outbox
+    parking: Parking
+    leases: Leases
+
+
+# --- paid results and history -----------------------------------------------------------------------------
 
 
 class Journal(Protocol):

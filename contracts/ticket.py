@@ -110,6 +110,11 @@ class Ticket(Value):
         newest = next((r for r in reversed(self.rounds) if r.is_open), self.rounds[-1])
         return str(newest.desk if newest.is_open else newest.disposition)
 
+    @property
+    def deadline(self) -> datetime | None:
+        """When the first of its open rounds must have its outcome; None: no open round has a deadline."""
+        return min((r.deadline for r in self.rounds if r.is_open and r.deadline is not None), default=None)
+
     def round(self, number: int) -> Round:
         """The round of that number. Raises ContractBroken: the ticket has no such round."""
         if not 1 <= number <= len(self.rounds):
