@@ -88,3 +88,7 @@ class EffectRefused(Permanent):
 
 class Misconfigured(SupportError):
     """A setting, extra, topic or credential is missing or wrong: ends the process at start-up."""
+
+
+class EngineStuck(SupportError):
+    """No progress where there is lag, nor with a new Kafka client: ends the process, so that another takes over."""
