@@ -6,43 +6,27 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from contracts.errors import Outage, Transient, VersionConflict
+from contracts.errors import Outage, Transient
 
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
-_CONFLICTS = 10  # how often a step is decided again on fresh state
 _LONGEST_WAIT_S = 300.0  # whatever a provider asks for
-_OUTAGE_WAITS_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)  # the last one for ever
+_OUTAGE_WAITS_S = (0.1, 0.2, 0.4, 0.8, 1.0)  # the last one for ever: work is back within 2 s
 
 
-class Patience:
-    """The waits of one delivery: bounded for failures and lost races, without end for an outage."""
+def retry_wait_s(delays_s: Sequence[float], attempts: int, error: Transient) -> float | None:
+    """Seconds to wait after so many failed tries, jittered; None when they are spent.
 
-    def __init__(self, delays_s: Sequence[float]) -> None:
-        self._delays_s = iter(delays_s)
-        self._conflicts = 0
-        self._outages = 0
-
-    def wait_s(self, error: Transient) -> float | None:
-        """Seconds to wait after this error, jittered; None when the tries are spent."""
-        match error:
-            case Outage():
-                self._outages += 1
-                return outage_wait_s(self._outages)
-            case VersionConflict():
-                self._conflicts += 1
-                return random.uniform(0, 0.01 * self._conflicts) if self._conflicts <= _CONFLICTS else None
-            case _:
-                return self._next_delay_s(error)
-
-    def _next_delay_s(self, error: Transient) -> float | None:
-        delay_s = next(self._delays_s, None)
-        if delay_s is None:
-            return None
-        if error.retry_after_s is not None:
-            return min(error.retry_after_s, _LONGEST_WAIT_S) + random.uniform(0, delay_s / 10)
-        return random.uniform(delay_s / 2, delay_s)
+    Never less than what a provider asked for.
+    """
+    if attempts > len(delays_s):
+        return None
+    delay_s = delays_s[attempts - 1]
+    if error.retry_after_s is not None:
+        delay_s = max(delay_s, min(error.retry_after_s, _LONGEST_WAIT_S))
+        return delay_s + random.uniform(0, delay_s / 10)
+    return random.uniform(delay_s / 2, delay_s)
 
 
 def outage_wait_s(nth: int) -> float:

@@ -7,11 +7,10 @@ from datetime import UTC, datetime, timedelta
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from bus.delivery import Record
 from bus.headers import Headers, in_utc, text_of
 from contracts.errors import ContractBroken, Undecodable, UnknownSchemaVersion
 from contracts.events import CustomerReplied, Event, Payload, TicketSubmitted
-from contracts.ports import OutgoingRecord
+from contracts.ports import OutgoingRecord, Record
 from contracts.topics import Topic, topic_of
 
 _SPEC_VERSION = "1.0"
@@ -97,7 +96,7 @@ class Codec:
     def _written_at(self, record: Record) -> datetime:
         """The record's timestamp; now when a client left it out or made it up."""
         try:
-            return datetime.fromtimestamp(record.timestamp_ms / 1000, UTC) if record.timestamp_ms > 0 else self.clock()
+            return datetime.fromtimestamp(record.timestamp / 1000, UTC) if record.timestamp > 0 else self.clock()
         except (OverflowError, ValueError, OSError):
             return self.clock()
 

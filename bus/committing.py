@@ -26,7 +26,8 @@ class Committer:
         async with self._one_at_a_time:  # so that no commit of an epoch is on its way when the next one begins
             dues = self._frontiers.committable()
             if dues and await self._acknowledged(consumer, dues):
-                self._frontiers.committed(dues)
+                for due in dues:
+                    due.assignment.committed(due.offset)
 
     async def run(self, consumer: AIOKafkaConsumer, interval_s: float) -> None:
         """Commit again and again, until cancelled."""

@@ -1,127 +1,170 @@
 """A worker: one process's share of an agent's consumer group, from records to settled tickets."""
 
 import asyncio
-import logging
-import time
+import uuid
 from collections.abc import Coroutine
-from typing import Any, assert_never
-
-from aiokafka.errors import KafkaError
+from typing import Any
 
 from bus.admin import require_topics
-from bus.backoff import outage_wait_s, outlast
+from bus.admission import Admission
+from bus.backoff import outlast
+from bus.codec import Codec
 from bus.connection import KafkaConnection
 from bus.dead_letters import DeadLetters
 from bus.delivery import Delivery
-from bus.frontier import Frontiers
-from bus.inflight import InFlight
-from bus.membership import Membership, new_consumer
+from bus.engine import Engine
+from bus.expiry import Sweep
+from bus.finishing import Finishing
 from bus.options import WorkerOptions
-from bus.outcome import DeadLetter, Done, Duplicate
+from bus.parking import Scheduler
 from bus.pipeline import pipeline
 from bus.publisher import Publisher
 from bus.relay import Relay
-from contracts.ports import Agent, TicketStore
+from bus.settling import Settling
+from contracts.events import Event
+from contracts.ports import Agent, ParkedRecord, Stores
+from contracts.ticket import Signature
 from contracts.topics import CATALOGUE, Topic, dead_letter_topic
 
-_log = logging.getLogger(__name__)
-_STABLE_AFTER_S = 60.0  # a membership that lasted so long failed anew, not again
+_LARGEST_BACKLOG = 2000  # steps to be stored, or records to be published, above which no handler starts
 
 
 class Worker:
     """Runs one agent on one topic until stopped. Run it once.
 
-    A step is stored and published, or its record is a dead letter, before the offset below it may be committed.
-    A crash in between is a redelivery, known by its event id.
+    A step is stored before the offset below it may be committed; what it sends out is stored with it, and published
+    by this worker or, should it die, by another. A redelivery is known by its event id.
     """
 
     def __init__(
         self,
         agent: Agent,
-        store: TicketStore,
+        stores: Stores,
         connection: KafkaConnection,
         *,
         topic: Topic,
         options: WorkerOptions | None = None,
     ) -> None:
-        self.started = asyncio.Event()  # the group has dealt out its partitions, perhaps none to us
-        self._options = options or WorkerOptions()
+        options = options or WorkerOptions()
         self._group = agent.name
         self._connection = connection
         self._topic = topic
+        self._drain_timeout_s = options.drain_timeout_s
+        self._failure: asyncio.Future[None] | None = None
+        owner = str(uuid.uuid4())
         self._publisher = Publisher(connection)
-        self._handle = pipeline(agent, store, self._publisher.publish, self._options)
-        self._dead_letters = DeadLetters(agent.name, self._publisher)
-        self._relay = Relay(
-            store,
-            self._publisher.publish,
-            interval_s=self._options.relay_interval_s,
-            older_than_s=self._options.relay_older_than_s,
+        self._relay = Relay(stores.outbox, stores.leases, self._publisher, owner)
+        self._settling = Settling(stores.tickets, owner, self._stored, failed=self._fail)
+        self._scheduler = Scheduler(stores.parking, stores.leases, agent.name, owner, self._resume)
+        self._engine = Engine(
+            pipeline(agent, stores.tickets, options, self._handled_in_lane),
+            connection,
+            topic=topic.name,
+            group=agent.name,
+            options=options,
+            admit=lambda deliveries: self._admission.put(deliveries),
+            finish=lambda delivery, outcome: self._finishing.finish(delivery, outcome),
+            held_up=self._is_held_up,
         )
-        self._frontiers = Frontiers(topic.name)
-        self._stopping = asyncio.Event()
+        self._admission = Admission(
+            topic,
+            agent.name,
+            Codec(options.default_deadline),
+            stores.tickets,
+            stores.parking,
+            offer=self._engine.offer,
+            settled=lambda delivery: self._finishing.settled_unrun(delivery),
+        )
+        self._finishing = Finishing(
+            agent.name,
+            self._engine,
+            self._admission,
+            self._settling,
+            self._relay,
+            stores.parking,
+            self._scheduler,
+            DeadLetters(agent.name, self._publisher),
+            retry_delays_s=options.retry_delays_s,
+            failed=self._fail,
+        )
+        self._sweep = Sweep(
+            stores, owner, Signature(agent.name, agent.version), self._relay.put, grace_s=options.expiry_grace_s
+        )
+
+    @property
+    def started(self) -> asyncio.Event:
+        """Set when the group has dealt out its partitions, perhaps none to us."""
+        return self._engine.started
 
     def stop(self) -> None:
         """Ask `run` to finish what is in flight, commit, leave the group and return."""
-        self._stopping.set()
+        self._engine.stop()
 
     async def run(self) -> None:
         """Work until `stop`. An outage of Kafka or of the store is waited out.
 
-        Raises Misconfigured: a topic is missing. What escapes a handler (a bug, or Misconfigured) ends the
-        worker, in an ExceptionGroup.
+        Raises Misconfigured: a topic is missing. What escapes a handler (Misconfigured), EngineStuck, or a bug
+        in the engine ends the worker, in an ExceptionGroup.
         """
         async with self._publisher:
             await self._unless_stopped(outlast(self._require_topics))
             async with asyncio.TaskGroup() as tasks:
-                in_flight = InFlight(self._carry, self._options.lanes, tasks)
-                relaying = tasks.create_task(self._relay.run())
-                await self._keep_membership(in_flight)
-                await in_flight.cancel()
-                relaying.cancel()
+                background = [
+                    tasks.create_task(work)
+                    for work in (
+                        self._relay.run(),
+                        self._admission.run(),
+                        self._scheduler.run(),
+                        self._sweep.run(),
+                        self._until_failed(),
+                    )
+                ]
+                await self._engine.run()
+                await self._finishing.cancel()
+                await self._settling.cancel()
+                await self._relay.drained(self._drain_timeout_s)
+                for task in background:
+                    task.cancel()
+            await self._relay.close()
 
     async def _require_topics(self) -> None:
         inbox = self._topic.name
         catalogue = [topic.name for topic in CATALOGUE]
         await require_topics(self._connection, [inbox, dead_letter_topic(inbox, self._group), *catalogue])
 
-    async def _keep_membership(self, in_flight: InFlight) -> None:
-        """Be a member of the group until stopped, with a new client whenever one breaks."""
-        failures, one_by_one = 0, False
-        while not self._stopping.is_set():
-            began = time.monotonic()
-            try:
-                await self._membership(in_flight, one_by_one).run(self._stopping)
-            except UnicodeDecodeError:
-                # What aiokafka had read when it met the record is lost to this client: a new one reads it again.
-                _log.warning("looking for a record that cannot be read")
-                one_by_one = True
-            except (KafkaError, TimeoutError, OSError) as error:
-                failures = failures + 1 if time.monotonic() - began < _STABLE_AFTER_S else 1
-                _log.warning("replacing a Kafka consumer that failed: %s: %s", type(error).__name__, error)
-                await self._unless_stopped(asyncio.sleep(outage_wait_s(failures)))
+    def _stored(self, *what: Any) -> None:
+        self._finishing.stored(*what)
 
-    def _membership(self, in_flight: InFlight, one_by_one: bool) -> Membership:
-        consumer = new_consumer(self._connection, self._group, self._options.session_timeout_s)
-        return Membership(
-            consumer, self._topic, in_flight, self._frontiers, self._options, self.started, one_by_one=one_by_one
-        )
+    def _resume(self, parked: ParkedRecord) -> None:
+        """Handle a parked record that is due, like one that was fetched."""
+        if self._engine.stopping.is_set():
+            return
+        delivery = Delivery(parked.record, parked.ticket_id)
+        delivery.parked = parked
+        delivery.attempts = parked.attempts
+        self._admission.put([delivery])
 
-    async def _carry(self, delivery: Delivery) -> None:
-        """See one delivery through: the record is settled when this returns."""
-        outcome = await self._handle(delivery)
-        match outcome:
-            case DeadLetter():
-                await self._dead_letters.write(delivery, outcome)
-            case Done() | Duplicate():
-                pass
-            case _:
-                assert_never(outcome)
-        self._frontiers.settled(delivery.place)
+    def _handled_in_lane(self, delivery: Delivery) -> bool:
+        lane = self._engine.lanes.get(delivery.key)
+        if lane is None or lane.handled is None or not isinstance(delivery.decoded, Event):
+            return False
+        return delivery.decoded.id in lane.handled
+
+    def _is_held_up(self) -> bool:
+        return self._settling.backlog > _LARGEST_BACKLOG or self._relay.backlog > _LARGEST_BACKLOG
+
+    def _fail(self, error: BaseException) -> None:
+        """End the worker: something failed that never should."""
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_exception(error)
+
+    async def _until_failed(self) -> None:
+        self._failure = asyncio.get_running_loop().create_future()
+        await self._failure
 
     async def _unless_stopped(self, waiting: Coroutine[Any, Any, None]) -> None:
         """Wait for something, but no longer than until `stop`."""
-        task, stopped = asyncio.create_task(waiting), asyncio.create_task(self._stopping.wait())
+        task, stopped = asyncio.create_task(waiting), asyncio.create_task(self._engine.stopping.wait())
         try:
             await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():

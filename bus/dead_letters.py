@@ -27,7 +27,7 @@ class DeadLetters:
 
         Waits as long as the topic cannot be written: the offset is held, the record is never dropped.
         """
-        topic = dead_letter_topic(delivery.place.topic, self.group)
+        topic = dead_letter_topic(delivery.record.topic, self.group)
         headers = (*delivery.record.headers, *_headers(self.group, delivery, letter))
         failures = 0
         while True:
@@ -48,13 +48,13 @@ def _headers(group: str, delivery: Delivery, letter: DeadLetter) -> tuple[tuple[
         "kafka_dlt-original-topic": record.topic,
         "kafka_dlt-original-partition": str(record.partition),
         "kafka_dlt-original-offset": str(record.offset),
-        "kafka_dlt-original-timestamp": str(record.timestamp_ms),
+        "kafka_dlt-original-timestamp": str(record.timestamp),
         "kafka_dlt-original-timestamp-type": "LogAppendTime" if record.timestamp_type else "CreateTime",
         "kafka_dlt-original-consumer-group": group,
         "kafka_dlt-exception-fqcn": _class_of(error),
         "kafka_dlt-exception-message": _message_of(error),
         "kafka_dlt-exception-cause-fqcn": _class_of(error.__cause__) if error.__cause__ else None,
-        "kafka_dlt-attempts": str(letter.attempts),
+        "kafka_dlt-attempts": str(delivery.attempts),
         "kafka_dlt-trace-id": letter.trace_id,
     }
     return tuple((name, text.encode()) for name, text in values.items() if text is not None)

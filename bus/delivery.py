@@ -1,10 +1,11 @@
 """A delivery: a record in a worker's hands."""
 
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import NamedTuple
+from __future__ import annotations
 
-from bus.frontier import Place
+from collections.abc import Hashable
+from datetime import datetime
+
+from bus.frontier import Assignment
 from contracts.errors import Undecodable
 from contracts.events import (
     CustomerReplied,
@@ -13,73 +14,83 @@ from contracts.events import (
     ReasoningRequested,
     TicketSubmitted,
 )
-from contracts.ports import Position
+from contracts.ports import ParkedRecord, Position, Record
+from contracts.ticket import Ticket
 
 _TIMED = (TicketSubmitted, CustomerReplied, LookupRequested, ReasoningRequested)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A record as Kafka handed it over."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int  # -1 when it has none
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...] = ()
-    timestamp_type: int = 0  # 0 set by the producer, 1 by the broker
-
-    @property
-    def size_bytes(self) -> int:
-        """About what it weighs in memory."""
-        weight = len(self.key or b"") + len(self.value or b"")
-        return weight + sum(len(name) + len(value or b"") for name, value in self.headers)
-
-
-class Lane(NamedTuple):
-    """One ticket's records in one partition."""
-
-    partition: int
-    key: str
-
-
-@dataclass(slots=True)
 class Delivery:
-    """A record on its way through the handler: its event, or why it is none.
+    """A record on its way through the handler, and what is known of it.
 
-    `attempts` counts the tries that were not cut short by an outage.
+    `key` is its lane's: deliveries with equal keys are handled one after the other. `limit` is when it must be
+    decided; None: whenever. `attempts` counts the tries that were not cut short by an outage.
     """
 
-    place: Place
-    record: Record
-    decoded: Event | Undecodable
-    limit: datetime | None = None  # when it must be decided; None: whenever
-    attempts: int = field(default=0, compare=False)
+    __slots__ = (
+        "assignment",
+        "attempts",
+        "conflicts",
+        "decoded",
+        "index",
+        "key",
+        "limit",
+        "next_in_lane",
+        "parked",
+        "record",
+        "size_bytes",
+        "tenant",
+        "ticket",
+    )
 
-    @classmethod
-    def of(cls, place: Place, record: Record, decoded: Event | Undecodable) -> "Delivery":
-        """A fresh delivery. Questions and handoffs are bound by their event's deadline, commands are not."""
-        if isinstance(decoded, Event) and isinstance(decoded.data, _TIMED):
-            return cls(place, record, decoded, limit=decoded.deadline)
-        return cls(place, record, decoded)
+    def __init__(
+        self,
+        record: Record,
+        key: Hashable,
+        assignment: Assignment | None = None,
+        index: int = 0,
+        size_bytes: int = 0,
+    ) -> None:
+        self.record = record
+        self.key = key
+        self.assignment = assignment  # None: it comes from the parked ones
+        self.index = index  # in its assignment
+        self.size_bytes = size_bytes
+        self.tenant = ""
+        self.limit: datetime | None = None
+        self.next_in_lane: Delivery | None = None
+        self.decoded: Event | Undecodable | None = None  # None: nobody read it yet
+        self.ticket: Ticket | None = None  # as it was when last looked at; None: to be loaded
+        self.parked: ParkedRecord | None = None
+        self.attempts = 0
+        self.conflicts = 0  # how often its step came too late
+
+    def read_as(self, decoded: Event | Undecodable) -> None:
+        """Note what the record holds. Questions and handoffs are bound by their deadline, commands are not."""
+        self.decoded = decoded
+        if isinstance(decoded, Event):
+            self.key = decoded.data.ticket_id
+            self.tenant = decoded.data.tenant_id
+            if isinstance(decoded.data, _TIMED):
+                self.limit = decoded.deadline
 
     @property
     def event(self) -> Event:
         """The decoded event. Raises Undecodable: the record holds none."""
-        if isinstance(self.decoded, Undecodable):
-            raise self.decoded
-        return self.decoded
-
-    @property
-    def lane(self) -> Lane:
-        """Whose turn it takes: its ticket's, or that of its bare key when it cannot be read."""
         if isinstance(self.decoded, Event):
-            return Lane(self.place.partition, self.decoded.ticket_id)
-        return Lane(self.place.partition, (self.record.key or b"").decode("utf-8", "backslashreplace"))
+            return self.decoded
+        raise self.decoded or Undecodable("the record was not read")
 
     @property
     def position(self) -> Position:
-        """Where the record stands, whatever the epoch."""
-        return Position(self.place.topic, self.place.partition, self.place.offset)
+        """Where the record stands."""
+        record = self.record
+        return Position(record.topic, record.partition, record.offset)
+
+
+def size_of(record: Record) -> int:
+    """About what a record weighs in memory, in bytes."""
+    weight = len(record.value or b"") + len(record.key or b"")
+    if record.headers:
+        weight += sum(len(name) + len(value or b"") for name, value in record.headers)
+    return weight

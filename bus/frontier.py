@@ -1,26 +1,43 @@
 """The commit frontier: below it everything is settled. No I/O."""
 
-from collections import deque
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a record stands, and under which assignment of its partition it was taken."""
-
-    topic: str
-    partition: int
-    offset: int
-    epoch: int
+_TRIM_ABOVE = 4096  # settled records below the frontier that may stay in memory
 
 
-class Frontier:
-    """One partition under one assignment. Offsets begin in rising order and settle in any; gaps never block."""
+class Assignment:
+    """A partition in a worker's hands, from when it was assigned until it is taken away: one epoch.
 
-    def __init__(self) -> None:
-        self._begun: deque[int] = deque()  # from the oldest unsettled offset on
-        self._settled: set[int] = set()  # those of `_begun` that are settled
+    Offsets begin in rising order, with gaps that never block, and are settled in any order. Each step costs O(1)
+    amortised, and a record in hand some 10 bytes. An old epoch's records mark their own assignment and no other.
+    """
+
+    __slots__ = (
+        "_base",
+        "_committed",
+        "_end",
+        "_head",
+        "_offsets",
+        "_settled",
+        "held_bytes",
+        "over",
+        "partition",
+        "running",
+        "unsettled",
+    )
+
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
+        self.over = False  # nothing of it is to be started any more
+        self.unsettled = 0  # records in hand
+        self.held_bytes = 0  # what they weigh
+        self.running = 0  # of them, those taken from their lanes
+        self._offsets = array("q")  # of the records begun, oldest first
+        self._settled = bytearray()  # 1 where the record of the same index is settled
+        self._base = 0  # how many were trimmed off the front
+        self._head = 0  # below it all are settled
         self._end: int | None = None  # one past the last offset begun
         self._committed: int | None = None
 
@@ -29,86 +46,111 @@ class Frontier:
         """One past the last offset begun."""
         return self._end
 
-    def begin(self, offset: int) -> None:
-        """Take an offset in hand; it must lie above all before it."""
-        if self._end is not None and offset < self._end:
-            raise ValueError(f"offset {offset} begins after {self._end - 1}")
-        self._begun.append(offset)
+    def begin(self, offset: int, size_bytes: int = 0) -> int:
+        """Take an offset in hand, above all before it; returns the index to settle it by."""
+        end = self._end
+        if end is not None and offset < end:
+            raise ValueError(f"offset {offset} begins after {end - 1}")
         self._end = offset + 1
+        self._offsets.append(offset)
+        self._settled.append(0)
+        self.unsettled += 1
+        self.held_bytes += size_bytes
+        return self._base + len(self._settled) - 1
 
-    def settled(self, offset: int) -> None:
-        """Note that an offset begun is done with; saying it twice changes nothing."""
-        if self._begun and offset >= self._begun[0]:
-            self._settled.add(offset)
-        while self._begun and self._begun[0] in self._settled:
-            self._settled.remove(self._begun.popleft())
+    def settled(self, index: int, size_bytes: int = 0) -> None:
+        """Note that the record of this index is done with; saying it twice changes nothing."""
+        at = index - self._base
+        if at >= 0 and not self._settled[at]:
+            self._settled[at] = 1
+            self.unsettled -= 1
+            self.held_bytes -= size_bytes
+
+    def frontier(self) -> int | None:
+        """The offset below which everything is settled: the next one to be read after a restart."""
+        head = self._settled.find(0, self._head)
+        if head < 0:
+            head = len(self._settled)
+        self._head = head
+        frontier = self._end if head == len(self._offsets) else self._offsets[head]
+        if head > _TRIM_ABOVE and head * 2 > len(self._offsets):
+            self._trim()
+        return frontier
 
     def committable(self) -> int | None:
-        """The offset to commit (the next to be read), or None when there is nothing new to say."""
-        due = self._begun[0] if self._begun else self._end
+        """The offset to commit, or None when there is nothing new to say."""
+        due = self.frontier()
         return due if due != self._committed else None
 
     def committed(self, offset: int) -> None:
         """Note what the group coordinator acknowledged."""
         self._committed = offset
 
+    def _trim(self) -> None:
+        del self._offsets[: self._head]
+        del self._settled[: self._head]
+        self._base += self._head
+        self._head = 0
+
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """An offset to commit for a partition, and the epoch it belongs to."""
+    """An offset to commit for an assignment."""
 
-    partition: int
-    epoch: int
+    assignment: Assignment
     offset: int
+
+    @property
+    def partition(self) -> int:
+        """The partition's number."""
+        return self.assignment.partition
 
 
 class Frontiers:
-    """The frontiers of a topic's partitions. A partition's epoch ends when it is revoked or its offsets restart."""
+    """The assignments of a topic's partitions. One ends when it is revoked or its offsets restart."""
 
-    def __init__(self, topic: str) -> None:
-        self._topic = topic
-        self._last_epoch = 0
-        self._current: dict[int, tuple[int, Frontier]] = {}
+    def __init__(self) -> None:
+        self._current: dict[int, Assignment] = {}
 
-    def begin(self, partition: int, offset: int) -> Place:
-        """Take a record in hand. An offset below one already begun means a reset: a new epoch starts."""
-        epoch, frontier = self._current.get(partition) or self._start(partition)
-        if frontier.end is not None and offset < frontier.end:
-            epoch, frontier = self._start(partition)
-        frontier.begin(offset)
-        return Place(self._topic, partition, offset, epoch)
+    def of(self, partition: int, offset: int) -> Assignment:
+        """The assignment that takes this offset next. One below those begun means a reset: a new epoch starts."""
+        assignment = self._current.get(partition)
+        if assignment is not None and (assignment.end is None or offset >= assignment.end):
+            return assignment
+        if assignment is not None:
+            assignment.over = True
+        assignment = self._current[partition] = Assignment(partition)
+        return assignment
 
-    def settled(self, place: Place) -> None:
-        """Note that a record is done with; ignored when its epoch is over."""
-        epoch, frontier = self._current.get(place.partition, (None, None))
-        if frontier is not None and epoch == place.epoch:
-            frontier.settled(place.offset)
+    def current(self, partition: int) -> Assignment | None:
+        """The assignment of a partition, if any of its records was begun."""
+        return self._current.get(partition)
 
     def committable(self) -> list[Due]:
         """What there is to commit now."""
-        return [
-            Due(partition, epoch, offset)
-            for partition, (epoch, frontier) in self._current.items()
-            if (offset := frontier.committable()) is not None
-        ]
+        found = ((assignment, assignment.committable()) for assignment in self._current.values())
+        return [Due(assignment, offset) for assignment, offset in found if offset is not None]
 
-    def committed(self, dues: Iterable[Due]) -> None:
-        """Note what was acknowledged; ignored for epochs that ended meanwhile."""
-        for due in dues:
-            epoch, frontier = self._current.get(due.partition, (None, None))
-            if frontier is not None and epoch == due.epoch:
-                frontier.committed(due.offset)
+    def close(self, partitions: Iterable[int]) -> None:
+        """Let nothing more of these partitions start; what runs may still be settled and committed."""
+        for assignment in self._of(partitions):
+            assignment.over = True
 
     def end(self, partitions: Iterable[int]) -> None:
-        """End the epochs of partitions that were taken away."""
+        """Forget partitions that were taken away: what is still settled of them moves no frontier."""
+        self.close(partitions)
         for partition in partitions:
             self._current.pop(partition, None)
 
+    def running(self, partitions: Iterable[int] | None = None) -> int:
+        """How many records run, of these partitions or of all."""
+        return sum(assignment.running for assignment in self._of(partitions))
+
     def partitions(self) -> list[int]:
-        """The partitions that have an epoch."""
+        """The partitions of which something was begun."""
         return list(self._current)
 
-    def _start(self, partition: int) -> tuple[int, Frontier]:
-        self._last_epoch += 1
-        self._current[partition] = (self._last_epoch, Frontier())
-        return self._current[partition]
+    def _of(self, partitions: Iterable[int] | None) -> list[Assignment]:
+        if partitions is None:
+            return list(self._current.values())
+        return [self._current[partition] for partition in partitions if partition in self._current]

@@ -2,22 +2,24 @@
 
 from dataclasses import dataclass
 
-from bus.lanes import Lanes
+from bus.frontier import Assignment
 
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Pause a partition above the marks, resume it below half of them: pausing drops what was fetched ahead."""
+    """Pause a partition above the marks, resume it below half of them: pausing drops what was fetched ahead.
 
-    high_records: int = 1000
+    Each partition has its own bounds, so the busy tickets of one fill no buffer that others need. One fetch may
+    overshoot them.
+    """
+
+    high_records: int = 4000
     high_bytes: int = 32 * 1024 * 1024
 
-    def is_full(self, lanes: Lanes, partition: int) -> bool:
+    def is_full(self, assignment: Assignment) -> bool:
         """Whether the partition should be paused."""
-        return lanes.records(partition) > self.high_records or lanes.size_bytes(partition) > self.high_bytes
+        return assignment.unsettled > self.high_records or assignment.held_bytes > self.high_bytes
 
-    def has_room(self, lanes: Lanes, partition: int) -> bool:
+    def has_room(self, assignment: Assignment) -> bool:
         """Whether a paused partition should be resumed."""
-        return (
-            lanes.records(partition) <= self.high_records // 2 and lanes.size_bytes(partition) <= self.high_bytes // 2
-        )
+        return assignment.unsettled <= self.high_records // 2 and assignment.held_bytes <= self.high_bytes // 2

@@ -1,75 +1,176 @@
 """Lanes: each ticket's deliveries in order, many tickets at once. No I/O."""
 
-from collections import Counter, deque
-from collections.abc import Collection
+from __future__ import annotations
 
-from bus.delivery import Delivery, Lane
+import heapq
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from datetime import datetime
+
+from bus.delivery import Delivery
+
+_REMEMBERED = 10_000  # events settled in one lane without a pause
+
+
+class Lane:
+    """One key's deliveries: the first one waits or runs, the others wait behind it."""
+
+    __slots__ = ("first", "handled", "key", "last", "running")
+
+    def __init__(self, first: Delivery) -> None:
+        self.key = first.key
+        self.first = first
+        self.last = first
+        self.running = False
+        self.handled: dict[str, None] | None = None  # ids of events settled since it last was empty
+
+    def remember(self, event_id: str) -> None:
+        """Remember an event that was settled, for the deliveries that wait behind it."""
+        if self.handled is None:
+            self.handled = {}
+        elif len(self.handled) >= _REMEMBERED:
+            del self.handled[next(iter(self.handled))]
+        self.handled[event_id] = None
+
+    def __iter__(self) -> Iterator[Delivery]:
+        delivery: Delivery | None = self.first
+        while delivery is not None:
+            yield delivery
+            delivery = delivery.next_in_lane
 
 
 class Lanes:
-    """Deliveries that wait or run: first in, first out within a lane, one running in each, round robin over lanes."""
+    """Which delivery runs next: tenants take turns; within one, the earliest limit first, then first come.
+
+    In each lane one delivery runs at a time, first in, first out. Every step costs O(1), or O(log n) with limits.
+    """
 
     def __init__(self) -> None:
-        self._waiting: dict[Lane, deque[Delivery]] = {}
-        self._runnable: deque[Lane] = deque()  # lanes that wait and do not run
-        self._running: dict[Lane, Delivery] = {}
-        self._records: Counter[int] = Counter()
-        self._size_bytes: Counter[int] = Counter()
+        self._lanes: dict[Hashable, Lane] = {}
+        self._tenants: dict[str, _Tenant] = {}
+        self._turns: deque[_Tenant] = deque()  # those with a lane that is ready
+        self.ready = 0  # lanes that could run now
 
-    @property
-    def runnable(self) -> int:
-        """How many lanes could run now."""
-        return len(self._runnable)
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def get(self, key: Hashable) -> Lane | None:
+        """The lane of a key, if it holds anything."""
+        return self._lanes.get(key)
 
     def offer(self, delivery: Delivery) -> None:
         """Queue a delivery at the end of its lane."""
-        lane = delivery.lane
-        if lane in self._waiting:
-            self._waiting[lane].append(delivery)
-        else:
-            self._waiting[lane] = deque([delivery])
-            if lane not in self._running:
-                self._runnable.append(lane)
-        self._weigh(delivery, 1)
+        lane = self._lanes.get(delivery.key)
+        if lane is not None:
+            lane.last.next_in_lane = delivery
+            lane.last = delivery
+            return
+        lane = self._lanes[delivery.key] = Lane(delivery)
+        self._is_ready(lane)
 
     def take(self) -> Delivery | None:
-        """The next delivery that may run, or None; its lane is then busy until `done`."""
-        if not self._runnable:
+        """The next delivery that may run, or None; its lane is then busy until `done`, `again` or `cut`."""
+        if not self._turns:
             return None
-        lane = self._runnable.popleft()
-        queue = self._waiting[lane]
-        delivery = queue.popleft()
-        if not queue:
-            del self._waiting[lane]
-        self._running[lane] = delivery
+        turns = self._turns
+        tenant = turns[0]
+        lane = tenant.pop()
+        self.ready -= 1
+        if not tenant:
+            turns.popleft()
+            del self._tenants[tenant.name]
+        elif len(turns) > 1:
+            turns.rotate(-1)
+        lane.running = True
+        delivery = lane.first
+        if delivery.assignment is not None:
+            delivery.assignment.running += 1
         return delivery
 
-    def done(self, lane: Lane) -> None:
-        """Free a lane whose delivery ended; what waits in it may run."""
-        self._weigh(self._running.pop(lane), -1)
-        if lane in self._waiting:
-            self._runnable.append(lane)
+    def done(self, delivery: Delivery) -> None:
+        """Free the lane of a delivery that ran; the one behind it may run."""
+        lane = self._stopped(delivery)
+        following = delivery.next_in_lane
+        if following is None:
+            del self._lanes[delivery.key]
+        else:
+            lane.first = following
+            self._is_ready(lane)
 
-    def records(self, partition: int) -> int:
-        """How many deliveries of a partition wait or run."""
-        return self._records[partition]
+    def again(self, delivery: Delivery) -> None:
+        """Let a delivery that ran run once more, ahead of those behind it; nothing when its partition is gone."""
+        if delivery.assignment is not None and delivery.assignment.over:
+            self.done(delivery)
+            return
+        self._is_ready(self._stopped(delivery))
 
-    def size_bytes(self, partition: int) -> int:
-        """What they weigh."""
-        return self._size_bytes[partition]
+    def cut_behind(self, delivery: Delivery) -> list[Delivery]:
+        """Take those that wait behind a running delivery out of its lane, in order."""
+        lane = self._lanes[delivery.key]
+        behind = list(lane)[1:]
+        delivery.next_in_lane = None
+        lane.last = delivery
+        return behind
 
-    def running(self, partitions: Collection[int] | None = None) -> int:
-        """How many deliveries run, of these partitions or of all."""
-        return sum(partitions is None or lane.partition in partitions for lane in self._running)
+    def drop(self, unwanted: Callable[[Delivery], bool]) -> None:
+        """Forget waiting deliveries. What runs keeps its lane, so that the same ticket, come back, waits for it."""
+        for lane in list(self._lanes.values()):
+            kept = [d for n, d in enumerate(lane) if (n == 0 and lane.running) or not unwanted(d)]
+            if kept:
+                _chain(lane, kept)
+            else:
+                del self._lanes[lane.key]
+        self._tenants.clear()
+        self._turns.clear()
+        self.ready = 0
+        for lane in self._lanes.values():
+            if not lane.running:
+                self._is_ready(lane)
 
-    def drop_partition(self, partition: int) -> None:
-        """Forget what waits. What runs keeps its lane, so that the same ticket, come back, waits for it."""
-        for lane in [lane for lane in self._waiting if lane.partition == partition]:
-            for delivery in self._waiting.pop(lane):
-                self._weigh(delivery, -1)
-        self._runnable = deque(lane for lane in self._runnable if lane.partition != partition)
+    def _stopped(self, delivery: Delivery) -> Lane:
+        if delivery.assignment is not None:
+            delivery.assignment.running -= 1
+        lane = self._lanes[delivery.key]
+        lane.running = False
+        return lane
 
-    def _weigh(self, delivery: Delivery, sign: int) -> None:
-        partition = delivery.place.partition
-        self._records[partition] += sign
-        self._size_bytes[partition] += sign * delivery.record.size_bytes
+    def _is_ready(self, lane: Lane) -> None:
+        name = lane.first.tenant
+        tenant = self._tenants.get(name)
+        if tenant is None:
+            tenant = self._tenants[name] = _Tenant(name)
+            self._turns.append(tenant)
+        tenant.push(lane)
+        self.ready += 1
+
+
+def _chain(lane: Lane, deliveries: list[Delivery]) -> None:
+    for before, after in zip(deliveries, [*deliveries[1:], None], strict=True):
+        before.next_in_lane = after
+    lane.first, lane.last = deliveries[0], deliveries[-1]
+
+
+class _Tenant:
+    """A tenant's lanes that are ready: those with a limit by it, the others first come, first served."""
+
+    __slots__ = ("_arrivals", "_dated", "_undated", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._undated: deque[Lane] = deque()
+        self._dated: list[tuple[datetime, int, Lane]] = []
+        self._arrivals = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._undated or self._dated)
+
+    def push(self, lane: Lane) -> None:
+        limit = lane.first.limit
+        if limit is None:
+            self._undated.append(lane)
+        else:
+            self._arrivals += 1
+            heapq.heappush(self._dated, (limit, self._arrivals, lane))
+
+    def pop(self) -> Lane:
+        return heapq.heappop(self._dated)[2] if self._dated else self._undated.popleft()

@@ -5,24 +5,22 @@ import contextlib
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
 from bus.closing import close_consumer
-from bus.codec import Codec
 from bus.committing import Committer
 from bus.connection import KafkaConnection
-from bus.delivery import Delivery, Record
+from bus.delivery import Delivery, size_of
 from bus.frontier import Frontiers
-from bus.inflight import InFlight
 from bus.options import WorkerOptions
 from bus.unreadable import unreadable_at
 from bus.watchdog import Watchdog
 from contracts.errors import Undecodable
-from contracts.events import Event
-from contracts.topics import Topic
 
 _Found = Mapping[TopicPartition, Sequence[ConsumerRecord[bytes, bytes]]]
 
@@ -32,8 +30,27 @@ _LONGEST_DRAIN_AT_REVOKE_S = 10.0
 _REQUEST_TIMEOUT_S = 40.0  # above the rebalance timeout: joining a group is a request too
 _LONGEST_POLL_S = 2 * _REBALANCE_TIMEOUT_S  # a poll waits until a rebalance is over
 _POLL_MS = 200
-_POLL_RECORDS = 500
 _FETCH_BYTES = 4 * 1024 * 1024  # of one partition at once; above any topic's largest record
+_WATCH_EVERY_S = 1.0
+
+
+class Hands(Protocol):
+    """Who takes what a membership finds."""
+
+    started: asyncio.Event
+    frontiers: Frontiers
+
+    def take(self, deliveries: Sequence[Delivery]) -> None:
+        """Take fetched deliveries in hand."""
+
+    def wake(self) -> None:
+        """Start what can run."""
+
+    def close(self, partitions: Collection[int]) -> None:
+        """Start nothing more of these partitions, and forget what waits."""
+
+    async def drained(self, partitions: Collection[int] | None, timeout_s: float) -> bool:
+        """Wait until nothing of these partitions runs."""
 
 
 class Membership:
@@ -42,24 +59,22 @@ class Membership:
     def __init__(
         self,
         consumer: AIOKafkaConsumer,
-        topic: Topic,
-        in_flight: InFlight,
-        frontiers: Frontiers,
+        topic: str,
+        hands: Hands,
         options: WorkerOptions,
-        assigned: asyncio.Event,
+        watchdog: Watchdog,
         *,
         one_by_one: bool = False,
     ) -> None:
         self._consumer = consumer
         self._topic = topic
-        self._in_flight = in_flight
-        self._frontiers = frontiers
+        self._hands = hands
+        self._frontiers = hands.frontiers
         self._options = options
-        self._assigned = assigned
         self._one_by_one = one_by_one
-        self._codec = Codec(options.default_deadline)
-        self._committer = Committer(topic.name, frontiers)
-        self._watchdog = Watchdog(options.stalled_after_s)
+        self._committer = Committer(topic, hands.frontiers)
+        self._watchdog = watchdog
+        self._watched_at_s = time.monotonic()
         self._draining = False
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -72,7 +87,7 @@ class Membership:
         try:
             async with asyncio.timeout(_REQUEST_TIMEOUT_S):
                 await self._consumer.start()
-            self._consumer.subscribe([self._topic.name], listener=_Rebalances(self))
+            self._consumer.subscribe([self._topic], listener=_Rebalances(self))
             await self._poll_until(stopping)
         finally:
             await self._leave()
@@ -82,16 +97,15 @@ class Membership:
 
         What still runs then goes on; its result is stored, but moves no frontier.
         """
-        self._in_flight.drop_waiting(partitions)
-        await self._in_flight.drained(
-            partitions, timeout_s=min(self._options.drain_timeout_s, _LONGEST_DRAIN_AT_REVOKE_S)
-        )
+        self._hands.close(partitions)
+        await self._hands.drained(partitions, min(self._options.drain_timeout_s, _LONGEST_DRAIN_AT_REVOKE_S))
         await self._committer.commit(self._consumer)
         self._frontiers.end(partitions)
 
     def assigned(self) -> None:
         """Note that the group has dealt out its partitions."""
-        self._assigned.set()
+        self._watchdog.forget()
+        self._hands.started.set()
 
     async def _poll_until(self, stopping: asyncio.Event) -> None:
         polling = asyncio.create_task(self._poll())
@@ -109,13 +123,13 @@ class Membership:
     async def _drain(self) -> None:
         """Finish what is in flight, still polling: a member that does not poll blocks its whole group."""
         self._draining = True
-        self._in_flight.drop_waiting(self._frontiers.partitions())
-        if not await self._in_flight.drained(None, timeout_s=self._options.drain_timeout_s):
+        self._hands.close(self._frontiers.partitions())
+        if not await self._hands.drained(None, self._options.drain_timeout_s):
             _log.warning("stopping with deliveries in flight; they come again elsewhere")
 
     async def _leave(self) -> None:
         partitions = self._frontiers.partitions()
-        self._in_flight.drop_waiting(partitions)
+        self._hands.close(partitions)
         await self._committer.commit(self._consumer)
         self._frontiers.end(partitions)
         await close_consumer(self._consumer)
@@ -126,6 +140,7 @@ class Membership:
                 found = await self._polled()
             if not self._draining:
                 self._take(found)
+            self._hands.wake()  # what was held up by a backlog may go on
             self._regulate()
             self._watch()
             await asyncio.sleep(0)  # with records in its buffer `getmany` returns without letting others run
@@ -133,9 +148,7 @@ class Membership:
     async def _polled(self) -> _Found:
         found: _Found = {}
         try:
-            found = await self._consumer.getmany(
-                timeout_ms=_POLL_MS, max_records=1 if self._one_by_one else _POLL_RECORDS
-            )
+            found = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=1 if self._one_by_one else None)
         except UnicodeDecodeError:
             if not self._one_by_one:
                 raise
@@ -149,50 +162,45 @@ class Membership:
             record = await unreadable_at(self._consumer, partition, _FETCH_BYTES)
             if record is not None:
                 self._consumer.seek(partition, record.offset + 1)
-                place = self._frontiers.begin(record.partition, record.offset)
-                self._in_flight.offer([Delivery.of(place, record, Undecodable("a header name is not UTF-8"))])
+                [delivery] = self._begun(partition.partition, [record])
+                delivery.read_as(Undecodable("a header name is not UTF-8"))
+                self._hands.take([delivery])
                 stepped = True
         if not stepped:
             raise KafkaError("a record cannot be read, and cannot be found either")
 
     def _take(self, found: _Found) -> None:
-        for records in found.values():
-            self._in_flight.offer([self._delivery(record) for record in records])
+        for partition, records in found.items():
+            self._hands.take(self._begun(partition.partition, records))
 
-    def _delivery(self, taken: ConsumerRecord[bytes, bytes]) -> Delivery:
-        record = Record(
-            topic=taken.topic,
-            partition=taken.partition,
-            offset=taken.offset,
-            timestamp_ms=taken.timestamp,
-            key=taken.key,
-            value=taken.value,
-            headers=tuple(taken.headers),
-            timestamp_type=taken.timestamp_type,
-        )
-        return Delivery.of(self._frontiers.begin(taken.partition, taken.offset), record, self._decoded(record))
-
-    def _decoded(self, record: Record) -> Event | Undecodable:
-        try:
-            return self._codec.decode(self._topic, record)
-        except Undecodable as error:
-            return error
+    def _begun(self, partition: int, records: Sequence[ConsumerRecord[bytes, bytes]]) -> list[Delivery]:
+        assignment = self._frontiers.of(partition, records[0].offset)
+        begin = assignment.begin
+        deliveries = []
+        for record in records:
+            size = size_of(record)
+            key = record.key if record.key is not None else (partition, record.offset)  # no key: no order to keep
+            deliveries.append(Delivery(record, key, assignment, begin(record.offset, size), size))
+        return deliveries
 
     def _regulate(self) -> None:
         """Pause partitions that have too much in hand, resume those that have room again."""
-        lanes, intake, paused = self._in_flight.lanes, self._options.intake, self._consumer.paused()
+        intake, paused = self._options.intake, self._consumer.paused()
         for partition in self._consumer.assignment():
-            if self._draining or intake.is_full(lanes, partition.partition):
+            held = self._frontiers.current(partition.partition)
+            if self._draining or (held is not None and intake.is_full(held)):
                 if partition not in paused:
                     self._consumer.pause(partition)
-            elif partition in paused and intake.has_room(lanes, partition.partition):
+            elif partition in paused and (held is None or intake.has_room(held)):
                 self._consumer.resume(partition)
 
     def _watch(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._watched_at_s < _WATCH_EVERY_S:
+            return
+        self._watched_at_s = now_s
         fetching = self._consumer.assignment() - self._consumer.paused()
-        answers = {p.partition: self._consumer.last_poll_timestamp(p) for p in fetching}
-        if stalled := self._watchdog.stalled(answers, time.monotonic()):
-            raise KafkaError(f"no fetch of partitions {sorted(stalled)} was answered for too long")
+        self._watchdog.look({p.partition: self._consumer.last_poll_timestamp(p) for p in fetching}, now_s)
 
 
 class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -210,11 +218,13 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
         self._membership.assigned()
 
 
-def new_consumer(connection: KafkaConnection, group: str, session_timeout_s: float) -> AIOKafkaConsumer:
+def new_consumer(connection: KafkaConnection, group: str, options: WorkerOptions) -> AIOKafkaConsumer:
     """A member of a group to be, which neither subscribed nor started yet."""
     return AIOKafkaConsumer(
         **connection.client_options(),
         group_id=group,
+        group_instance_id=options.instance_id,
+        partition_assignment_strategy=(StickyPartitionAssignor,),  # a restart moves no more than it must
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
@@ -222,8 +232,8 @@ def new_consumer(connection: KafkaConnection, group: str, session_timeout_s: flo
         max_partition_fetch_bytes=_FETCH_BYTES,
         request_timeout_ms=int(_REQUEST_TIMEOUT_S * 1000),
         rebalance_timeout_ms=int(_REBALANCE_TIMEOUT_S * 1000),
-        session_timeout_ms=int(session_timeout_s * 1000),
-        heartbeat_interval_ms=int(min(session_timeout_s / 4, 1.0) * 1000),
+        session_timeout_ms=int(options.session_timeout_s * 1000),
+        heartbeat_interval_ms=int(min(options.session_timeout_s / 4, 1.0) * 1000),
         metadata_max_age_ms=30_000,  # how soon new partitions are found
     )
 

@@ -3,16 +3,15 @@
 import asyncio
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from bus.backoff import Patience
+from bus.backoff import outage_wait_s, retry_wait_s
 from bus.delivery import Delivery
 from bus.handler import Handler, Middleware
-from bus.outcome import DeadLetter, Duplicate, Outcome
+from bus.outcome import DUPLICATE, DeadLetter, Later, Outcome
 from bus.tracing import current_trace_id
 from contracts.errors import Misconfigured, Outage, Permanent, SupportError, Transient
-from contracts.ports import TicketStore
 
 _log = logging.getLogger(__name__)
 
@@ -36,10 +35,10 @@ async def judged(call_next: Handler, delivery: Delivery) -> Outcome:
         raise
     except SupportError as error:
         _log.warning("dead letter at %s: %s", delivery.position, type(error).__name__)
-        return DeadLetter(error, delivery.attempts, current_trace_id())
-    except Exception as error:  # noqa: BLE001 - the only one: no record may stop its partition
+        return DeadLetter(error, current_trace_id())
+    except Exception as error:  # noqa: BLE001 - no record may stop its partition
         _log.exception("a bug at %s", delivery.position)
-        return DeadLetter(error, delivery.attempts, current_trace_id())
+        return DeadLetter(error, current_trace_id())
 
 
 async def decoded(call_next: Handler, delivery: Delivery) -> Outcome:
@@ -48,8 +47,19 @@ async def decoded(call_next: Handler, delivery: Delivery) -> Outcome:
     return await call_next(delivery)
 
 
+def deduplicated(handled_in_lane: Callable[[Delivery], bool]) -> Middleware:
+    """Skip an event that was settled while this delivery of it waited in its lane: a look-up came too early."""
+
+    async def middleware(call_next: Handler, delivery: Delivery) -> Outcome:
+        if handled_in_lane(delivery):
+            return DUPLICATE
+        return await call_next(delivery)
+
+    return middleware
+
+
 def within_deadline(expired: Handler) -> Middleware:
-    """Bound all tries together by the delivery's limit; past it, `expired` settles the delivery instead.
+    """Bound all tries together by the delivery's limit; past it, `expired` decides the delivery instead.
 
     The limit cuts a decision or a wait short, never the settling of a step that is decided.
     """
@@ -66,34 +76,31 @@ def within_deadline(expired: Handler) -> Middleware:
     return middleware
 
 
-def retried(delays_s: Sequence[float]) -> Middleware:
-    """Repeat a Transient failure in place: order holds, and an outage shows as lag."""
+def retried(delays_s: Sequence[float], *, longest_in_place_s: float) -> Middleware:
+    """Repeat a Transient failure: after a short wait in place, so that order holds; after a longer one later.
+
+    Raises the last error when the tries are spent. An outage spends none, and is waited out here.
+    """
 
     async def middleware(call_next: Handler, delivery: Delivery) -> Outcome:
-        patience = Patience(delays_s)
+        outages = 0
         while True:
             try:
-                delivery.attempts += 1
                 return await call_next(delivery)
+            except Outage as error:
+                outages += 1
+                wait_s: float | None = outage_wait_s(outages)
+                reason: Transient = error
             except Transient as error:
-                if isinstance(error, Outage):
-                    delivery.attempts -= 1
-                wait_s = patience.wait_s(error)
-                if wait_s is None:
-                    raise
-                _log.info("trying again at %s in %.2f s: %s", delivery.position, wait_s, type(error).__name__)
+                delivery.attempts += 1
+                wait_s = retry_wait_s(delays_s, delivery.attempts, error)
+                reason = error
+            if wait_s is None:
+                raise reason
+            _log.info("trying again at %s in %.2f s: %s", delivery.position, wait_s, type(reason).__name__)
+            if wait_s > longest_in_place_s:
+                return Later(reason, _no_longer_than(wait_s, delivery.limit))
             await sleep_within(wait_s, delivery.limit)
-
-    return middleware
-
-
-def deduplicated(group: str, store: TicketStore) -> Middleware:
-    """Skip an event the group has settled. Inside the retry: a settling whose answer got lost is found here."""
-
-    async def middleware(call_next: Handler, delivery: Delivery) -> Outcome:
-        if await store.handled(group, delivery.event.id):
-            return Duplicate()
-        return await call_next(delivery)
 
     return middleware
 
@@ -115,3 +122,7 @@ async def sleep_within(wait_s: float, limit: datetime | None) -> None:
         return
     await asyncio.sleep(max(0.0, seconds_until(limit)))
     raise DeadlinePassed("the deadline passed before the next try")
+
+
+def _no_longer_than(wait_s: float, limit: datetime | None) -> float:
+    return wait_s if limit is None else max(0.0, min(wait_s, seconds_until(limit)))

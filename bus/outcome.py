@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+from contracts.errors import Transient
+from contracts.ports import Settlement
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Its step is stored and what it emits is published."""
+    """There is nothing (more) to store for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,12 +17,28 @@ class Duplicate:
 
 
 @dataclass(frozen=True, slots=True)
+class Decided:
+    """Its step is decided and has to be stored."""
+
+    settlement: Settlement
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """It failed and is to be tried again after a wait: its ticket is parked."""
+
+    error: Transient
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetter:
     """It cannot be handled; the record goes to the group's dead letters."""
 
     error: Exception
-    attempts: int
     trace_id: str | None = None
 
 
-Outcome = Done | Duplicate | DeadLetter
+Outcome = Done | Duplicate | Decided | Later | DeadLetter
+DONE = Done()
+DUPLICATE = Duplicate()

@@ -1,27 +1,32 @@
 """The handler of a worker: what surrounds deciding, in one list."""
 
+from collections.abc import Callable
+
 from bus.deciding import Decide, Deciding, timing_out
+from bus.delivery import Delivery
 from bus.handler import Handler
 from bus.middleware import compose, decoded, deduplicated, judged, retried, within_deadline
 from bus.options import WorkerOptions
-from bus.publisher import Publish
 from bus.tracing import traced
 from contracts.ports import Agent, TicketStore
 from contracts.ticket import Signature
 
 
-def pipeline(agent: Agent, store: TicketStore, publish: Publish, options: WorkerOptions) -> Handler:
+def pipeline(
+    agent: Agent, tickets: TicketStore, options: WorkerOptions, handled_in_lane: Callable[[Delivery], bool]
+) -> Handler:
     """The agent's handler, from a delivery to its outcome, outermost first."""
     by = Signature(agent.name, agent.version)
 
-    def settled(decide: Decide) -> Handler:
-        deciding = Deciding(decide, by, store, publish, options.tenants)
-        return compose(deciding, retried(options.retry_delays_s), deduplicated(agent.name, store))
+    def patient(decide: Decide) -> Handler:
+        deciding = Deciding(decide, by, tickets, options.tenants)
+        return compose(deciding, retried(options.retry_delays_s, longest_in_place_s=options.longest_wait_in_place_s))
 
     return compose(
-        settled(agent.handle),
+        patient(agent.handle),
         traced(agent.name),  # its span sees the outcome
         judged,
         decoded,
-        within_deadline(expired=settled(timing_out(by))),  # bounds all tries together
+        deduplicated(handled_in_lane),
+        within_deadline(expired=patient(timing_out(by))),  # bounds all tries together
     )

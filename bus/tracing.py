@@ -14,8 +14,10 @@ def traced(group: str) -> Middleware:
     """Open one `process <topic>` span a delivery, a child of the record's own trace."""
 
     async def middleware(call_next: Handler, delivery: Delivery) -> Outcome:
+        if not _is_recording():
+            return await call_next(delivery)
         with trace.get_tracer("switchyard.bus").start_as_current_span(
-            f"process {delivery.place.topic}",
+            f"process {delivery.record.topic}",
             context=_W3C.extract(_carrier(delivery)),
             kind=trace.SpanKind.CONSUMER,
             attributes=_attributes(group, delivery),
@@ -31,6 +33,8 @@ def traced(group: str) -> Middleware:
 
 def current_traceparent() -> str | None:
     """The `traceparent` header of the span we are in, if any."""
+    if not trace.get_current_span().get_span_context().is_valid:
+        return None
     carrier: dict[str, str] = {}
     _W3C.inject(carrier)
     return carrier.get("traceparent")
@@ -40,6 +44,11 @@ def current_trace_id() -> str | None:
     """The id of the trace we are in, as 32 hex digits, if any."""
     context = trace.get_current_span().get_span_context()
     return trace.format_trace_id(context.trace_id) if context.is_valid else None
+
+
+def _is_recording() -> bool:
+    """Whether anybody set up tracing: spans that go nowhere cost as much as the step itself."""
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 def _carrier(delivery: Delivery) -> dict[str, str]:
@@ -54,8 +63,8 @@ def _attributes(group: str, delivery: Delivery) -> dict[str, str | int]:
         "messaging.system": "kafka",
         "messaging.operation.name": "process",
         "messaging.operation.type": "process",
-        "messaging.destination.name": delivery.place.topic,
-        "messaging.destination.partition.id": str(delivery.place.partition),
+        "messaging.destination.name": delivery.record.topic,
+        "messaging.destination.partition.id": str(delivery.record.partition),
         "messaging.consumer.group.name": group,
-        "messaging.kafka.offset": delivery.place.offset,
+        "messaging.kafka.offset": delivery.record.offset,
     }

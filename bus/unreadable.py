@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 
-from bus.delivery import Record
+from contracts.ports import Record
 
 _READ_COMMITTED = 1
 _LENGTH_AT, _LENGTH_ENDS = 8, 12  # of a batch: its base offset, then how many bytes follow these two
@@ -70,7 +70,7 @@ def _record(partition: TopicPartition, read: Any) -> Record:
         topic=partition.topic,
         partition=partition.partition,
         offset=read.offset,
-        timestamp_ms=read.timestamp,
+        timestamp=read.timestamp,
         key=read.key,
         value=read.value,
         headers=tuple((_readable(name), value) for name, value in read.headers),
