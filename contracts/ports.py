@@ -4,7 +4,7 @@ Every adapter turns its SDK's errors into those of `contracts.errors`: any metho
 StoreUnavailable, and leaves nothing half done when it does unless it says so.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
@@ -223,13 +223,19 @@ class Parking(Protocol):
         False: the ticket is not parked (any more), the record is the caller's to handle.
         """
 
-    async def due(self, group: str, *, within_s: float, limit: int) -> Sequence[ParkedRecord]:
-        """The first records of queues that fall due within so many seconds, earliest first."""
+    async def due(
+        self, group: str, *, within_s: float, limit: int, besides: Collection[int] = ()
+    ) -> Sequence[ParkedRecord]:
+        """The first records of queues that fall due within so many seconds, earliest first.
+
+        Not those `besides` (ids): the caller has them in hand, and they stay due until they are released.
+        """
 
     async def release(self, group: str, ticket_id: str, parked_id: int) -> ParkedRecord | None:
         """Drop a first record that is settled; returns the next one of the queue, due at once.
 
-        None: the queue is empty, the ticket is not parked any more.
+        None: the queue is empty, the ticket is not parked any more. Safe to repeat: what is first by then is told,
+        with its own due time, or None when that is a dead letter.
         """
 
 
