@@ -1,0 +1,46 @@
+"""A lease, kept: taken where it is free, renewed in time, given back."""
+
+import asyncio
+import logging
+import time
+
+from contracts.errors import Outage
+from contracts.ports import Leases
+
+_log = logging.getLogger(__name__)
+_GIVE_BACK_TIMEOUT_S = 1.0
+
+
+class Lease:
+    """One name that this owner wants. Ask `held` again and again; a lease that nobody asks for ends."""
+
+    def __init__(self, leases: Leases, name: str, owner: str, *, lease_s: float) -> None:
+        self._leases = leases
+        self._name = name
+        self._owner = owner
+        self._lease_s = lease_s
+        self._ends_at = 0.0  # by our clock, and no later than by the database's
+        self._ask_at = 0.0
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether nobody else can have it at this moment."""
+        return time.monotonic() < self._ends_at
+
+    async def held(self) -> bool:
+        """Whether we have it; asks for it where it is time to. Raises StoreUnavailable: it may end meanwhile."""
+        asked_at = time.monotonic()
+        if asked_at >= self._ask_at:
+            had = await self._leases.hold(self._name, self._owner, lease_s=self._lease_s)
+            self._ends_at = asked_at + self._lease_s if had else 0.0
+            self._ask_at = asked_at + self._lease_s / 4
+        return self.is_ours
+
+    async def give_back(self) -> None:
+        """Let others have it at once; where the store is away, when it ends."""
+        self._ends_at = self._ask_at = 0.0
+        try:
+            async with asyncio.timeout(_GIVE_BACK_TIMEOUT_S):
+                await self._leases.release(self._name, self._owner)
+        except (Outage, TimeoutError) as error:
+            _log.info("the lease %s was not given back: %s", self._name, error)
