@@ -1,0 +1,109 @@
+"""Parked tickets in memory: the same promises, kept by doing each step without a pause."""
+
+import itertools
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from contracts.ports import ParkedRecord, Record
+
+_Place = tuple[str, int, int, int]
+
+
+@dataclass(slots=True)
+class _Parked:
+    """A ticket's queue: the record it waits for, and those behind it."""
+
+    parked_id: int
+    record: Record
+    attempts: int
+    due_at: float | None  # by `clock`; None: a dead letter
+    followers: dict[_Place, tuple[int, Record]] = field(default_factory=dict)  # in order, each with its parked id
+
+
+@dataclass(slots=True)
+class MemoryParking:
+    """Parking; `clock` counts seconds and stands for the database's. It keeps no errors: nobody can ask for them."""
+
+    clock: Callable[[], float] = time.monotonic
+    _groups: dict[str, dict[str, _Parked]] = field(default_factory=dict)
+    _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    async def park(
+        self, group: str, ticket_id: str, record: Record, *, wait_s: float, attempts: int, error: str
+    ) -> None:
+        """Park a ticket behind a record that is to be tried again; see the port. A dead letter stays one."""
+        self._enter(group, ticket_id, record, attempts, self.clock() + wait_s)
+
+    async def block(self, group: str, ticket_id: str, record: Record, *, attempts: int, error: str) -> None:
+        """Park a ticket behind a record that is a dead letter; see the port."""
+        self._enter(group, ticket_id, record, attempts, None)
+
+    async def queue(self, group: str, followers: Sequence[tuple[str, Record]]) -> Sequence[bool]:
+        """Put records at the end of their tickets' queues, once each; see the port."""
+        return [self._follow(group, ticket_id, record) for ticket_id, record in followers]
+
+    async def due(
+        self, group: str, *, within_s: float, limit: int, besides: Collection[int] = ()
+    ) -> Sequence[ParkedRecord]:
+        """The first records of queues that fall due within so many seconds, earliest first."""
+        latest = self.clock() + within_s
+        due = [
+            (parked.due_at, parked.parked_id, ticket_id)
+            for ticket_id, parked in self._tickets(group).items()
+            if parked.due_at is not None and parked.due_at <= latest and parked.parked_id not in besides
+        ]
+        return [self._first(group, ticket_id) for _, _, ticket_id in sorted(due)[:limit]]
+
+    async def release(self, group: str, ticket_id: str, parked_id: int) -> ParkedRecord | None:
+        """Drop a first record that is settled, and move the next one up; see the port."""
+        parked = self._tickets(group).get(ticket_id)
+        if parked is None:
+            return None
+        if parked.parked_id == parked_id and not self._move_up(parked):
+            del self._tickets(group)[ticket_id]
+            return None
+        return None if parked.due_at is None else self._first(group, ticket_id)
+
+    def parked_of(self, group: str) -> set[str]:
+        """The ids of the tickets that are parked for the group."""
+        return set(self._tickets(group))
+
+    def _tickets(self, group: str) -> dict[str, _Parked]:
+        return self._groups.setdefault(group, {})
+
+    def _enter(self, group: str, ticket_id: str, record: Record, attempts: int, due_at: float | None) -> None:
+        parked = self._tickets(group).get(ticket_id)
+        if parked is None:
+            self._tickets(group)[ticket_id] = _Parked(next(self._ids), record, attempts, due_at)
+        elif _place(parked.record) != _place(record):
+            self._follow(group, ticket_id, record)
+        elif parked.due_at is not None:
+            parked.attempts, parked.due_at = max(parked.attempts, attempts), due_at
+
+    def _follow(self, group: str, ticket_id: str, record: Record) -> bool:
+        parked = self._tickets(group).get(ticket_id)
+        if parked is None:
+            return False
+        if _place(record) != _place(parked.record) and _place(record) not in parked.followers:
+            parked.followers[_place(record)] = (next(self._ids), record)
+        return True
+
+    def _move_up(self, parked: _Parked) -> bool:
+        """Make the next record the first one, due at once; False when there is none."""
+        if not parked.followers:
+            return False
+        first = next(iter(parked.followers))
+        parked.parked_id, parked.record = parked.followers.pop(first)
+        parked.attempts, parked.due_at = 0, self.clock()
+        return True
+
+    def _first(self, group: str, ticket_id: str) -> ParkedRecord:
+        parked = self._tickets(group)[ticket_id]
+        due_in_s = (parked.due_at or 0.0) - self.clock()
+        return ParkedRecord(parked.parked_id, ticket_id, parked.record, parked.attempts, due_in_s)
+
+
+def _place(record: Record) -> _Place:
+    """Ticket and timestamp tell a record from that of a topic created anew, whose offsets begin again."""
+    return record.topic, record.partition, record.offset, record.timestamp
