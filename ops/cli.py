@@ -1,24 +1,22 @@
 """The `switchyard` command line: every command safe to repeat, JSON with --json, one sentence when it fails.
 
-Exit codes: 0 done; 1 it failed or was not found; 2 a setting, argument or input file is wrong; 130 interrupted.
+Exit codes: 0 done; 1 it failed or was not found; 2 a setting, argument or input file is wrong; 70 the engine gave up;
+130 interrupted; 143 terminated at once.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import logging
-import signal
-import sys
-from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from contracts.errors import Misconfigured, SupportError
+from ops.running import run, told_in_a_sentence, until_signalled
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 topics_app = typer.Typer(no_args_is_help=True, help="The cluster's topics against the catalogue.")
@@ -30,52 +28,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="A fixed port; else a free one, kept for next time.")]
 DEFAULT_DATA_DIR = Path(".switchyard")
 
-T = TypeVar("T")
-
 
 def main() -> None:
     """Run a command; an error of ours is one sentence on standard error."""
-    try:
+    with told_in_a_sentence():
         app()
-    except Misconfigured as error:
-        _fail(str(error), 2)
-    except SupportError as error:
-        _fail(str(error), 1)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
-
-
-def _fail(sentence: str, code: int) -> None:
-    print(f"switchyard: {sentence}", file=sys.stderr)
-    raise SystemExit(code)
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    with contextlib.suppress(ImportError):
-        import uvloop
-
-        return uvloop.run(work)
-    return asyncio.run(work)
-
-
-async def _until_signalled(serve: Callable[[asyncio.Event], Awaitable[T]]) -> T:
-    """Hand `serve` an event that SIGINT or SIGTERM sets; a second signal ends the process at once."""
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def asked_to_stop(signal_number: signal.Signals) -> None:
-        if stopping.is_set():
-            signal.signal(signal_number, signal.SIG_DFL)
-            signal.raise_signal(signal_number)
-        stopping.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked_to_stop, number)
-    return await serve(stopping)
 
 
 def _console(to_stderr: bool) -> Console:
     """A console that is wide enough for tables where no terminal says how wide it is."""
+    from rich.console import Console
+
     console = Console(stderr=to_stderr)
     return console if console.is_terminal else Console(stderr=to_stderr, width=150)
 
@@ -115,7 +78,7 @@ def up(
         text = "\n".join(f"{name:<9}{address}" for name, address in addresses.items())
         _print(addresses, as_json, f"Switchyard is up.\n{text}\nStop it with Ctrl-C.")
 
-    _run(_until_signalled(lambda stopping: serve(data_dir, ports, demo_shop, stopping, ready)))
+    run(until_signalled(lambda stopping: serve(data_dir, ports, demo_shop, stopping, ready)))
 
 
 @app.command()
@@ -123,15 +86,29 @@ def demo(as_json: Json = False) -> None:
     """Run the sample tickets through a fresh embedded stack and show what became of each."""
     from ops.demo.run import run_demo
 
-    report = _run(_until_signalled(lambda stopping: run_demo(stopping, _console(as_json))))
+    report = run(until_signalled(lambda stopping: run_demo(stopping, _console(as_json))))
     if as_json:
         _print(report.as_dict(), True, "")
     raise typer.Exit(0 if report.passed else 1)
 
 
-@app.command()
-def run(agent: str, as_json: Json = False) -> None:
-    """Run one worker of AGENT (triage, lookup, reasoning or effects) until SIGINT or SIGTERM."""
+@app.command("run")
+def run_agent(
+    agent: str,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="So many processes, each with lanes of its own.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Run workers of AGENT (triage, lookup, reasoning or effects) until SIGINT or SIGTERM, which drains them.
+
+    A second signal ends them at once.
+    """
+    if workers == 1:
+        _run_one(agent, as_json)
+    else:
+        _run_several(agent, workers, as_json)
+
+
+def _run_one(agent: str, as_json: bool) -> None:
     from ops.settings import read_settings
     from ops.telemetry import log_to_stderr, trace_records
     from ops.work import work
@@ -142,7 +119,24 @@ def run(agent: str, as_json: Json = False) -> None:
     log_to_stderr(agent, logging.INFO)
     trace_records(agent)
     settings = read_settings()
-    _run(_until_signalled(lambda stopping: work(agent, settings, stopping, ready)))
+    run(until_signalled(lambda stopping: work(agent, settings, stopping, ready)))
+
+
+def _run_several(agent: str, count: int, as_json: bool) -> None:
+    from ops.processes import Workers, program
+    from ops.settings import read_settings
+    from ops.telemetry import log_to_stderr
+
+    def ready() -> None:
+        _print({"ready": agent, "workers": count}, as_json, f"{count} workers of {agent} are ready")
+
+    async def keep_up() -> None:
+        workers = Workers(program(agent, settings), count)
+        await until_signalled(lambda stopping: workers.run(stopping, ready), at_once=workers.kill)
+
+    log_to_stderr(agent, logging.INFO)
+    settings = read_settings()
+    run(keep_up())
 
 
 @app.command()
@@ -151,7 +145,7 @@ def publish(file: Annotated[Path, typer.Argument(help="One ticket a line, as JSO
     from ops.publishing import publish_file
     from ops.settings import read_settings
 
-    count = _run(publish_file(file, read_settings()))
+    count = run(publish_file(file, read_settings()))
     _print({"published": count}, as_json, f"published {count} tickets")
 
 
@@ -161,7 +155,7 @@ def ticket(ticket_id: Annotated[str, typer.Argument(metavar="ID")], as_json: Jso
     from ops.settings import read_settings
     from ops.tickets import as_text, read_ticket
 
-    document = _run(read_ticket(ticket_id, read_settings()))
+    document = run(read_ticket(ticket_id, read_settings()))
     _print(document, as_json, "" if as_json else as_text(document))
 
 
@@ -172,7 +166,7 @@ def topics_apply(as_json: Json = False) -> None:
     from ops.settings import read_settings
     from ops.wiring import kafka_connection
 
-    changes = _run(apply_topics(kafka_connection(read_settings().kafka)))
+    changes = run(apply_topics(kafka_connection(read_settings().kafka)))
     rows = [{"topic": change.topic, "change": change.change} for change in changes]
     _print(rows, as_json, "\n".join(f"{row['change']:<20}{row['topic']}" for row in rows))
 
@@ -189,7 +183,7 @@ def shop_load(
     from ops.settings import read_settings
     from ops.shops import load_directory
 
-    counts = _run(load_directory(directory, tenant, read_settings()))
+    counts = run(load_directory(directory, tenant, read_settings()))
     _print(counts, as_json, ", ".join(f"{count} {what}" for what, count in counts.items()))
 
 

@@ -38,6 +38,7 @@ class KafkaSettings(_Group):
     ssl_cafile: Path | None = None
     ssl_certfile: Path | None = None
     ssl_keyfile: Path | None = None
+    instance_id: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,200}$", description="of a static group member")
 
 
 class PostgresSettings(_Group):

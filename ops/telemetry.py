@@ -1,7 +1,9 @@
 """Process-wide set-up: JSON logs and tracing. Called once by a command, never at import."""
 
+import json
 import logging
 import sys
+from datetime import UTC, datetime
 
 import structlog
 from opentelemetry import trace
@@ -9,15 +11,23 @@ from opentelemetry import trace
 
 def trace_records(service: str) -> None:
     """Give every handled record a trace id. Once a process."""
-    from opentelemetry.sdk.resources import Resource  # the SDK takes a quarter of a second: for workers alone
+    from opentelemetry.sdk.resources import Resource  # the SDK takes a while: for workers alone
     from opentelemetry.sdk.trace import TracerProvider
 
     trace.set_tracer_provider(TracerProvider(resource=Resource.create({"service.name": f"switchyard-{service}"})))
 
 
-def log_to_stderr(service: str, level: int) -> None:
-    """Log JSON lines of at least `level` to standard error; standard output belongs to what a command says."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+def log_to_stderr(service: str, level: int, **fields: object) -> None:
+    """Log JSON lines of at least `level` to standard error; standard output belongs to what a command says.
+
+    Libraries have their warnings logged. Each line tells the service and the fields given.
+    """
+    always = {"service": service, **fields}
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLine(always))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    for package in ("bus", "llm", "ops", "state"):
+        logging.getLogger(package).setLevel(level)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it logs, we log or say in our own words
     structlog.configure(
         processors=[
@@ -32,7 +42,27 @@ def log_to_stderr(service: str, level: int) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    structlog.contextvars.bind_contextvars(service=service)
+    structlog.contextvars.bind_contextvars(**always)
+
+
+class _JsonLine(logging.Formatter):
+    """A log record as one JSON object."""
+
+    def __init__(self, always: dict[str, object]) -> None:
+        super().__init__()
+        self._always = always
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "event": record.getMessage(),
+            "level": record.levelname.lower(),
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
+            "logger": record.name,
+            **self._always,
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(_with_trace(None, "", line), default=str)
 
 
 def _with_trace(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-from contracts.errors import Misconfigured
+from bus.loop_lag import LoopLag
+from contracts.errors import EngineStuck, Misconfigured, SupportError
 from ops.settings import Settings
 from ops.wiring import worker
 
@@ -12,6 +13,7 @@ async def work(agent: str, settings: Settings, stopping: asyncio.Event, ready: C
     """Run a worker of the agent until `stopping` is set, then drain it. Calls `ready` once it takes records."""
     async with worker(agent, settings) as engine:
         running = asyncio.create_task(engine.run())
+        measuring = asyncio.create_task(LoopLag(agent).run())
         started = asyncio.create_task(engine.started.wait())
         asked_to_stop = asyncio.create_task(stopping.wait())
         try:
@@ -22,16 +24,26 @@ async def work(agent: str, settings: Settings, stopping: asyncio.Event, ready: C
             engine.stop()
             await _ended(running)
         finally:
-            for task in (running, started, asked_to_stop):
+            for task in (running, measuring, started, asked_to_stop):
                 task.cancel()
 
 
 async def _ended(running: asyncio.Task[None]) -> None:
-    """Wait for the engine's end; a setting that turned out wrong is told as what it is, not as a group of errors."""
+    """Wait for the engine's end; what ends a process on purpose is told as what it is, not as a group of errors."""
     try:
         await running
     except ExceptionGroup as errors:
-        misconfigured = errors.subgroup(Misconfigured)
-        if misconfigured is None:
-            raise
-        raise Misconfigured(str(misconfigured.exceptions[0])) from errors
+        if meant := _meant(errors):
+            raise meant from errors
+        raise
+
+
+def _meant(errors: ExceptionGroup) -> SupportError | None:
+    """A setting that turned out wrong, or an engine that gave up, wherever it is in the group."""
+    for kind in (Misconfigured, EngineStuck):
+        found: BaseException | None = errors.subgroup(kind)
+        while isinstance(found, ExceptionGroup):
+            found = found.exceptions[0]
+        if isinstance(found, kind):
+            return found
+    return None
