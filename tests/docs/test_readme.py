@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 from bus.admin import apply_topics
 from bus.codec import Codec
 from bus.connection import KafkaConnection
-from bus.delivery import Record
 from bus.follow import follow
 from contracts.events import OUTCOME_OF_DISPOSITION, Outcome, TicketSubmitted
+from contracts.ports import Record
 from contracts.topics import INBOX_OF_GROUP, TICKETS
 from ops.broker.server import EmbeddedBroker
 from ops.cli import app
@@ -152,7 +152,7 @@ def test_the_price_that_is_shown_is_accepted(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def decoded(value: bytes, key: bytes) -> TicketSubmitted:
-    record = Record(TICKETS.name, 0, 0, timestamp_ms=1_800_000_000_000, key=key, value=value)
+    record = Record(TICKETS.name, 0, 0, timestamp=1_800_000_000_000, key=key, value=value)
     data = CODEC.decode(TICKETS, record).data
     assert isinstance(data, TicketSubmitted)
     return data

@@ -1,19 +1,23 @@
 """What the tests of the bus share."""
 
+import asyncio
 import json
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from bus.delivery import Delivery, Record
-from bus.frontier import Place
+from bus.delivery import Delivery, size_of
+from bus.frontier import Assignment
 from contracts.errors import Undecodable
 from contracts.events import CancelOrder, Event, Payload, TicketSubmitted
+from contracts.ports import Record
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 
 
 def record(value: bytes | None = b"{}", **changed: Any) -> Record:
-    plain = {"topic": "t", "partition": 0, "offset": 0, "timestamp_ms": int(NOW.timestamp() * 1000), "key": None}
+    plain = {"topic": "t", "partition": 0, "offset": 0, "timestamp": int(NOW.timestamp() * 1000), "key": None}
     return Record(**(plain | {"value": value} | changed))
 
 
@@ -31,12 +35,27 @@ def event(data: Payload | None = None, *, event_id: str = "e1", deadline: dateti
     )
 
 
-def delivery(
-    decoded: Event | Undecodable | None = None, *, partition: int = 0, offset: int = 0, epoch: int = 1, **changed: Any
-) -> Delivery:
-    place = Place("t", partition, offset, epoch)
-    return Delivery.of(place, record(partition=partition, offset=offset, **changed), decoded or event())
+def fetched(assignment: Assignment, offset: int, **changed: Any) -> Delivery:
+    """A delivery of an assignment that nobody has read yet."""
+    of_kafka = record(partition=assignment.partition, offset=offset, **changed)
+    size = size_of(of_kafka)
+    return Delivery(of_kafka, of_kafka.key, assignment, assignment.begin(offset, size), size)
+
+
+def delivery(decoded: Event | Undecodable | None = None, *, partition: int = 0, **changed: Any) -> Delivery:
+    """A delivery that was read."""
+    one = fetched(Assignment(partition), **({"offset": 0} | changed))
+    one.read_as(decoded or event())
+    return one
 
 
 def cancel_order(ticket_id: str = "t1") -> CancelOrder:
     return CancelOrder(ticket_id=ticket_id, effect_key="k", round=1, order_id="#W1", reason="no longer needed")
+
+
+async def until(condition: Callable[[], bool], limit_s: float = 5) -> None:
+    """Let others run until the condition holds; fail when it does not in time."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        await asyncio.sleep(0.001)

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bus.codec import Codec, encode
-from bus.delivery import Record
 from contracts.errors import ContractBroken, Undecodable, UnknownSchemaVersion
 from contracts.events import (
     CancelOrder,
@@ -21,7 +20,7 @@ from contracts.events import (
     SendReply,
     TicketSubmitted,
 )
-from contracts.ports import OutgoingRecord
+from contracts.ports import OutgoingRecord, Record
 from contracts.shop import Address
 from contracts.topics import EFFECTS, LOOKUP, TICKETS, topic_of
 from tests.unit.bus.kit import NOW, event, record, ticket_json
@@ -86,7 +85,7 @@ def test_whatever_a_stranger_writes_is_an_event_or_undecodable(
     value: bytes, headers: list[tuple[str, bytes]], key: bytes | None
 ) -> None:
     try:
-        read = CODEC.decode(TICKETS, record(value, headers=tuple(headers), key=key, timestamp_ms=2**62))
+        read = CODEC.decode(TICKETS, record(value, headers=tuple(headers), key=key, timestamp=2**62))
     except Undecodable:
         return
     assert isinstance(read, Event)
@@ -133,9 +132,9 @@ def test_a_handoff_or_command_without_a_deadline_has_none() -> None:
     assert CODEC.decode(EFFECTS, as_read(encoded(command))).deadline is None
 
 
-@pytest.mark.parametrize("timestamp_ms", [-1, 0, 2**62])
-def test_a_record_without_a_usable_timestamp_was_written_now(timestamp_ms: int) -> None:
-    assert CODEC.decode(TICKETS, record(ticket_json(), timestamp_ms=timestamp_ms)).time == NOW
+@pytest.mark.parametrize("timestamp", [-1, 0, 2**62])
+def test_a_record_without_a_usable_timestamp_was_written_now(timestamp: int) -> None:
+    assert CODEC.decode(TICKETS, record(ticket_json(), timestamp=timestamp)).time == NOW
 
 
 def test_unknown_fields_and_headers_are_ignored() -> None:

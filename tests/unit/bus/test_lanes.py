@@ -1,19 +1,31 @@
 from collections import defaultdict
+from datetime import timedelta
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from bus.delivery import Delivery, Lane
+from bus.delivery import Delivery
+from bus.frontier import Assignment
 from bus.intake import Intake
 from bus.lanes import Lanes
-from contracts.errors import Undecodable
 from contracts.events import TicketSubmitted
-from tests.unit.bus.kit import delivery, event
+from tests.unit.bus.kit import NOW, event, fetched
 
 
-def of_ticket(ticket_id: str, *, partition: int = 0, offset: int = 0) -> Delivery:
-    return delivery(event(TicketSubmitted(ticket_id=ticket_id, body="b")), partition=partition, offset=offset)
+class Offers:
+    """Makes deliveries of one assignment, one offset after the other."""
+
+    def __init__(self) -> None:
+        self.assignment = Assignment(0)
+        self.offset = 0
+
+    def of(self, ticket_id: str, *, tenant: str = "default", limit_s: int | None = None) -> Delivery:
+        deadline = None if limit_s is None else NOW + timedelta(seconds=limit_s)
+        one = fetched(self.assignment, self.offset)
+        self.offset += 1
+        one.read_as(event(TicketSubmitted(ticket_id=ticket_id, tenant_id=tenant, body="b"), deadline=deadline))
+        return one
 
 
 class LanesLaws(RuleBasedStateMachine):
@@ -22,110 +34,163 @@ class LanesLaws(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.lanes = Lanes()
-        self.offset = 0
-        self.waiting: dict[Lane, list[Delivery]] = defaultdict(list)
-        self.running: dict[Lane, Delivery] = {}
+        self.offers = Offers()
+        self.waiting: dict[str, list[Delivery]] = defaultdict(list)
+        self.running: dict[str, Delivery] = {}
 
-    @rule(ticket=st.sampled_from("abc"), partition=st.integers(0, 1))
-    def offer(self, ticket: str, partition: int) -> None:
-        offered = of_ticket(ticket, partition=partition, offset=self.offset)
-        self.offset += 1
+    def could_run(self) -> list[str]:
+        return [ticket for ticket, queue in self.waiting.items() if queue and ticket not in self.running]
+
+    @rule(ticket=st.sampled_from("abcd"), tenant=st.sampled_from("xy"), limit_s=st.none() | st.integers(0, 3))
+    def offer(self, ticket: str, tenant: str, limit_s: int | None) -> None:
+        offered = self.offers.of(ticket, tenant=tenant, limit_s=limit_s)
         self.lanes.offer(offered)
-        self.waiting[offered.lane].append(offered)
+        self.waiting[ticket].append(offered)
 
     @rule()
     def take(self) -> None:
         taken = self.lanes.take()
-        could_run = [lane for lane, queue in self.waiting.items() if queue and lane not in self.running]
+        could_run = self.could_run()
         if not could_run:
             assert taken is None
             return
         assert taken is not None
-        assert taken.lane in could_run, "one a lane"
-        assert taken is self.waiting[taken.lane].pop(0), "in order"
-        self.running[taken.lane] = taken
+        ticket = taken.event.ticket_id
+        assert ticket in could_run, "one a lane"
+        assert taken is self.waiting[ticket].pop(0), "in order"
+        rivals = [self.waiting[t][0] for t in could_run if t != ticket and self.waiting[t][0].tenant == taken.tenant]
+        for rival in rivals:
+            if rival.limit is not None:
+                assert taken.limit is not None, "what has a limit goes first"
+                assert taken.limit <= rival.limit, "the earliest limit goes first"
+        self.running[ticket] = taken
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
     def done(self, data: st.DataObject) -> None:
-        lane = data.draw(st.sampled_from(sorted(self.running)))
-        self.lanes.done(lane)
-        del self.running[lane]
+        self.lanes.done(self.running.pop(data.draw(st.sampled_from(sorted(self.running)))))
 
-    @rule(partition=st.integers(0, 1))
-    def drop(self, partition: int) -> None:
-        self.lanes.drop_partition(partition)
-        for lane in self.waiting:
-            if lane.partition == partition:
-                self.waiting[lane].clear()
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def again(self, data: st.DataObject) -> None:
+        ticket = data.draw(st.sampled_from(sorted(self.running)))
+        one = self.running.pop(ticket)
+        self.lanes.again(one)
+        if one.assignment is self.offers.assignment:  # it is not revoked
+            self.waiting[ticket].insert(0, one)
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def cut_behind(self, data: st.DataObject) -> None:
+        ticket = data.draw(st.sampled_from(sorted(self.running)))
+        assert self.lanes.cut_behind(self.running[ticket]) == self.waiting[ticket]
+        self.waiting[ticket].clear()
+
+    @rule()
+    def revoke(self) -> None:
+        self.offers.assignment.over = True
+        self.lanes.drop(lambda delivery: delivery.assignment is not None and delivery.assignment.over)
+        self.waiting.clear()
+        self.offers.assignment = Assignment(0)
+
+    @rule(odd=st.booleans())
+    def drop_some(self, odd: bool) -> None:
+        self.lanes.drop(lambda delivery: delivery.record.offset % 2 == odd)
+        for ticket, queue in self.waiting.items():
+            self.waiting[ticket] = [d for d in queue if d.record.offset % 2 != odd]
 
     @invariant()
     def counts_are_true(self) -> None:
-        for partition in (0, 1):
-            held = [d for lane, queue in self.waiting.items() for d in queue if lane.partition == partition]
-            held += [d for lane, d in self.running.items() if lane.partition == partition]
-            assert self.lanes.records(partition) == len(held)
-            assert self.lanes.size_bytes(partition) == sum(d.record.size_bytes for d in held)
-            assert self.lanes.running([partition]) == sum(lane.partition == partition for lane in self.running)
-        assert self.lanes.running() == len(self.running)
-        could_run = [lane for lane, queue in self.waiting.items() if queue and lane not in self.running]
-        assert self.lanes.runnable == len(could_run)
+        assert self.lanes.ready == len(self.could_run())
+        assert len(self.lanes) == len({t for t, queue in self.waiting.items() if queue} | set(self.running))
+        mine = [d for d in self.running.values() if d.assignment is self.offers.assignment]
+        assert self.offers.assignment.running == len(mine)
 
 
 TestLanesLaws = LanesLaws.TestCase
-TestLanesLaws.settings = settings(max_examples=40, stateful_step_count=40)
+TestLanesLaws.settings = settings(max_examples=60, stateful_step_count=50)
+
+
+def taken(lanes: Lanes) -> Delivery:
+    one = lanes.take()
+    assert one is not None
+    return one
 
 
 def test_a_busy_ticket_does_not_starve_the_others() -> None:
-    lanes = Lanes()
-    for offset in range(100):
-        lanes.offer(of_ticket("busy", offset=offset))
-    lanes.offer(of_ticket("quiet", offset=100))
+    lanes, offers = Lanes(), Offers()
+    for _ in range(100):
+        lanes.offer(offers.of("busy"))
+    lanes.offer(offers.of("quiet"))
     order = []
     for _ in range(4):
-        taken = lanes.take()
-        assert taken is not None
-        order.append(taken.event.ticket_id)
-        lanes.done(taken.lane)
+        one = taken(lanes)
+        order.append(one.key)
+        lanes.done(one)
     assert order == ["busy", "quiet", "busy", "busy"]
 
 
+def test_a_tenant_with_most_of_the_load_does_not_make_another_wait() -> None:
+    lanes, offers = Lanes(), Offers()
+    for n in range(90):
+        lanes.offer(offers.of(f"large-{n}", tenant="large", limit_s=n))
+    for n in range(3):
+        lanes.offer(offers.of(f"small-{n}", tenant="small", limit_s=1000 + n))
+    first = [taken(lanes).tenant for _ in range(6)]
+    assert first.count("small") == 3
+
+
 def test_a_ticket_that_comes_back_after_a_rebalance_waits_for_what_still_runs() -> None:
-    lanes = Lanes()
-    lanes.offer(of_ticket("a", offset=1))
-    old = lanes.take()
-    lanes.drop_partition(0)
-    lanes.offer(of_ticket("a", offset=1))
+    lanes, offers = Lanes(), Offers()
+    lanes.offer(offers.of("a"))
+    old = taken(lanes)
+    offers.assignment.over = True
+    lanes.drop(lambda delivery: True)
+    offers.assignment = Assignment(0)
+    lanes.offer(offers.of("a"))
     assert lanes.take() is None
-    assert old is not None
-    lanes.done(old.lane)
+    lanes.done(old)
     assert lanes.take() is not None
 
 
-def test_a_record_that_cannot_be_read_takes_the_turn_of_its_key() -> None:
-    readable = of_ticket("t1")
-    unreadable = delivery(Undecodable("no"), key=b"t1")
-    assert unreadable.lane == readable.lane
-    assert delivery(Undecodable("no"), key=b"\xff").lane == Lane(0, "\\xff")
-    assert delivery(Undecodable("no"), key=None).lane == Lane(0, "")
+def test_a_ticket_in_two_partitions_is_one_lane() -> None:
+    lanes, here, there = Lanes(), Offers(), Offers()
+    there.assignment = Assignment(1)
+    lanes.offer(here.of("a"))
+    lanes.offer(there.of("a"))
+    first = taken(lanes)
+    assert lanes.take() is None
+    lanes.done(first)
+    assert taken(lanes).assignment is there.assignment
+
+
+def test_what_cannot_run_again_because_its_partition_is_gone_frees_its_lane() -> None:
+    lanes, offers = Lanes(), Offers()
+    lanes.offer(offers.of("a"))
+    one = taken(lanes)
+    offers.assignment.over = True
+    lanes.again(one)
+    assert len(lanes) == lanes.ready == 0
 
 
 def test_intake_pauses_above_the_mark_and_resumes_at_half_of_it() -> None:
-    intake, lanes = Intake(high_records=4, high_bytes=10**6), Lanes()
+    intake, assignment = Intake(high_records=4, high_bytes=10**6), Assignment(0)
     seen = []
+    indices = []
     for offset in range(5):
-        lanes.offer(of_ticket(f"t{offset}", offset=offset))
-        seen.append(intake.is_full(lanes, 0))
+        indices.append(assignment.begin(offset))
+        seen.append(intake.is_full(assignment))
     assert seen == [False, False, False, False, True]
     rooms = []
-    while taken := lanes.take():
-        lanes.done(taken.lane)
-        rooms.append(intake.has_room(lanes, 0))
+    for index in indices:
+        assignment.settled(index)
+        rooms.append(intake.has_room(assignment))
     assert rooms == [False, False, True, True, True]
 
 
-def test_intake_weighs_large_records() -> None:
-    intake, lanes = Intake(high_records=1000, high_bytes=1000), Lanes()
-    lanes.offer(delivery(value=b"x" * 1001))
-    assert intake.is_full(lanes, 0)
-    assert not intake.is_full(lanes, 1)
+def test_intake_weighs_large_records_and_their_headers() -> None:
+    intake, assignment = Intake(high_records=1000, high_bytes=1000), Assignment(0)
+    fetched(assignment, 0, value=b"x" * 600)
+    assert not intake.is_full(assignment)
+    fetched(assignment, 1, value=b"", headers=(("h" * 100, b"v" * 400),))
+    assert intake.is_full(assignment)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from bus.delivery import Delivery
-from bus.handler import Handler
+from bus.handler import Handler, Middleware
 from bus.middleware import (
     DeadlinePassed,
     compose,
@@ -16,7 +16,7 @@ from bus.middleware import (
     retried,
     within_deadline,
 )
-from bus.outcome import DeadLetter, Done, Duplicate, Outcome
+from bus.outcome import DUPLICATE, DeadLetter, Done, Duplicate, Later, Outcome
 from contracts.errors import (
     ContractBroken,
     Misconfigured,
@@ -25,12 +25,8 @@ from contracts.errors import (
     Permanent,
     StoreUnavailable,
     Undecodable,
-    VersionConflict,
 )
 from contracts.events import LookupRequested
-from contracts.ports import Position, Settlement
-from contracts.ticket import Ticket
-from state.memory_tickets import MemoryTickets
 from tests.unit.bus.kit import cancel_order, delivery, event
 
 
@@ -50,6 +46,10 @@ def failing(*errors: Exception) -> tuple[Handler, list[float]]:
 
 def soon(seconds: float) -> datetime:
     return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def in_place(delays_s: list[float]) -> Middleware:
+    return retried(delays_s, longest_in_place_s=100)
 
 
 async def expired(delivery: Delivery) -> Outcome:
@@ -74,9 +74,7 @@ async def test_the_first_middleware_named_sees_the_delivery_first() -> None:
 @pytest.mark.parametrize("error", [ContractBroken("no"), ValueError("a bug"), ModelUnavailable("gone")])
 async def test_an_error_becomes_a_dead_letter(error: Exception) -> None:
     handle, _ = failing(error)
-    one = delivery()
-    one.attempts = 3
-    assert await compose(handle, judged)(one) == DeadLetter(error, 3)
+    assert await compose(handle, judged)(delivery()) == DeadLetter(error)
 
 
 async def test_a_misconfigured_worker_ends_instead_of_dead_lettering_everything() -> None:
@@ -96,15 +94,15 @@ async def test_being_cancelled_is_no_outcome() -> None:
 async def test_a_record_that_holds_no_event_is_a_dead_letter_at_once() -> None:
     handle, calls = failing()
     error = Undecodable("not JSON")
-    assert await compose(handle, judged, decoded)(delivery(error)) == DeadLetter(error, 0)
+    assert await compose(handle, judged, decoded)(delivery(error)) == DeadLetter(error)
     assert not calls
 
 
 async def test_a_transient_failure_is_tried_again_after_the_delays_given() -> None:
     handle, calls = failing(ModelUnavailable("a"), ModelUnavailable("b"))
     one = delivery()
-    assert await compose(handle, retried([0.1, 0.3]))(one) == Done()
-    assert one.attempts == 3
+    assert await compose(handle, in_place([0.1, 0.3]))(one) == Done()
+    assert one.attempts == 2
     assert 0.05 <= calls[1] - calls[0] < 0.15
     assert 0.15 <= calls[2] - calls[1] < 0.35
 
@@ -113,46 +111,64 @@ async def test_a_transient_failure_passes_when_the_tries_are_spent() -> None:
     errors = [ModelUnavailable(str(i)) for i in range(3)]
     handle, calls = failing(*errors)
     with pytest.raises(ModelUnavailable, match="2"):
-        await compose(handle, retried([0, 0]))(delivery())
+        await compose(handle, in_place([0, 0]))(delivery())
     assert len(calls) == 3
 
 
 async def test_what_the_provider_asks_for_is_waited_out() -> None:
     handle, calls = failing(ModelOverloaded("429", retry_after_s=0.2))
-    await compose(handle, retried([0.01]))(delivery())
+    await compose(handle, in_place([0.01]))(delivery())
     assert calls[1] - calls[0] >= 0.2
 
 
 async def test_a_permanent_failure_is_not_tried_again() -> None:
     handle, calls = failing(ContractBroken("no"))
     with pytest.raises(ContractBroken):
-        await compose(handle, retried([0, 0]))(delivery())
+        await compose(handle, in_place([0, 0]))(delivery())
     assert len(calls) == 1
 
 
 async def test_an_outage_spends_no_try_however_often_it_strikes() -> None:
     handle, calls = failing(*[StoreUnavailable("down")] * 4, ModelUnavailable("once"))
     one = delivery()
-    assert await compose(handle, retried([0]))(one) == Done()
+    assert await compose(handle, in_place([0]))(one) == Done()
     assert len(calls) == 6
-    assert one.attempts == 2
+    assert one.attempts == 1
 
 
-async def test_a_lost_race_is_decided_again_without_spending_tries_and_ends_at_last() -> None:
-    handle, calls = failing(*[VersionConflict("moved on")] * 10, ModelUnavailable("once"))
-    assert await compose(handle, retried([0]))(delivery()) == Done()
-    assert len(calls) == 12
-    handle, calls = failing(*[VersionConflict("moved on")] * 99)
-    with pytest.raises(VersionConflict):
-        await compose(handle, retried([0]))(delivery())
-    assert len(calls) == 11
+async def test_a_long_wait_is_spent_in_the_database_and_not_in_a_slot() -> None:
+    error = ModelUnavailable("gone")
+    handle, calls = failing(error)
+    one = delivery()
+    later = await compose(handle, retried([30], longest_in_place_s=2))(one)
+    assert isinstance(later, Later)
+    assert later.error is error
+    assert 15 <= later.wait_s <= 30
+    assert (len(calls), one.attempts) == (1, 1)
+
+
+async def test_tries_spent_before_count() -> None:
+    """A retry that looks at the header's count alone starts anew for ever (it-at-m/zammad-ai#312)."""
+    handle, calls = failing(ModelUnavailable("gone"))
+    one = delivery()
+    one.attempts = 1
+    with pytest.raises(ModelUnavailable):
+        await compose(handle, retried([30], longest_in_place_s=2))(one)
+    assert len(calls) == 1
+
+
+async def test_a_long_wait_ends_with_the_deadline() -> None:
+    handle, _ = failing(ModelOverloaded("429", retry_after_s=60))
+    later = await compose(handle, retried([1], longest_in_place_s=2))(delivery(event(deadline=soon(20))))
+    assert isinstance(later, Later)
+    assert later.wait_s < 20
 
 
 async def test_a_wait_is_cut_short_by_the_deadline() -> None:
     handle, calls = failing(ModelOverloaded("429", retry_after_s=60))
     began = time.monotonic()
     with pytest.raises(DeadlinePassed):
-        await compose(handle, retried([1]))(delivery(event(deadline=soon(0.2))))
+        await compose(handle, in_place([1]))(delivery(event(deadline=soon(0.2))))
     assert 0.15 < time.monotonic() - began < 1
     assert len(calls) == 1
 
@@ -173,7 +189,7 @@ async def test_a_deadline_that_passes_on_the_way_settles_it_otherwise_free_of_th
         return Done()
 
     late = delivery(event(deadline=soon(0.1)))
-    assert await compose(handle, within_deadline(settle), retried([1]))(late) == Done()
+    assert await compose(handle, within_deadline(settle), in_place([1]))(late) == Done()
     assert limits == [None]
 
 
@@ -196,11 +212,8 @@ async def test_a_handoff_has_one() -> None:
     assert await compose(handle, within_deadline(expired))(handoff) == Duplicate()
 
 
-async def test_an_event_the_group_has_settled_is_not_handled_again() -> None:
-    store = MemoryTickets()
-    one = delivery()
-    await store.settle(Settlement("g", one.event, Position("t", 0, 0), Ticket(ticket_id="t1", tenant_id="default")))
+async def test_an_event_settled_while_its_copy_waited_behind_it_is_not_handled_again() -> None:
     handle, calls = failing()
-    assert await compose(handle, deduplicated("g", store))(one) == Duplicate()
-    assert await compose(handle, deduplicated("another", store))(one) == Done()
+    assert await compose(handle, deduplicated(lambda one: True))(delivery()) == DUPLICATE
+    assert await compose(handle, deduplicated(lambda one: False))(delivery()) == Done()
     assert len(calls) == 1

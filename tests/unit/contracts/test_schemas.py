@@ -11,11 +11,11 @@ import yaml
 
 from bus.codec import encode
 from bus.dead_letters import DeadLetters
-from bus.delivery import Delivery, Record
-from bus.frontier import Place
+from bus.delivery import Delivery
 from bus.outcome import DeadLetter
 from contracts.errors import Undecodable
 from contracts.events import CustomerReplied, TicketSubmitted
+from contracts.ports import Record
 from contracts.topics import CATALOGUE, all_topics
 from ops import schemas
 
@@ -119,8 +119,9 @@ async def test_dead_letters_carry_the_headers_that_are_described(trace_id: str |
     published: Any = Outbasket()
     error = Undecodable("not JSON")
     error.__cause__ = cause
-    record = Record(topic="t", partition=0, offset=1, timestamp_ms=2, key=b"k", value=b"v")
-    delivery = Delivery.of(Place("t", 0, 1, epoch=1), record, error)
+    record = Record(topic="t", partition=0, offset=1, timestamp=2, key=b"k", value=b"v")
+    delivery = Delivery(record, b"k")
+    delivery.read_as(error)
     await DeadLetters("triage", published).write(delivery, DeadLetter(error, attempts=1, trace_id=trace_id))
     described = ASYNCAPI["components"]["messages"]["DeadLetter"]["headers"]
     assert set(described["required"]) <= set(published.headers) <= set(described["properties"])
