@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from contracts.errors import ContractBroken
-from contracts.events import RoundExpired, (
+from contracts.events import (
     ACTION_OF_COMMAND,
     OUTCOME_OF_DISPOSITION,
     Command,
@@ -16,6 +16,7 @@ from contracts.events import RoundExpired, (
     LookupRequested,
     Payload,
     ReturnItems,
+    RoundExpired,
     TicketSubmitted,
     caused_id,
 )
