@@ -54,7 +54,7 @@ class Worker:
         owner = str(uuid.uuid4())
         self._publisher = Publisher(connection)
         self._relay = Relay(stores.outbox, stores.leases, self._publisher, owner)
-        self._settling = Settling(stores.tickets, owner, self._stored, failed=self._fail)
+        self._settling = Settling(stores.tickets, lambda: self._relay.owner, self._stored, failed=self._fail)
         self._scheduler = Scheduler(stores.parking, stores.leases, agent.name, owner, self._resume)
         self._engine = Engine(
             pipeline(agent, stores.tickets, options, self._handled_in_lane),
@@ -125,7 +125,6 @@ class Worker:
                 await self._relay.drained(self._drain_timeout_s)
                 for task in background:
                     task.cancel()
-            await self._relay.close()
 
     async def _require_topics(self) -> None:
         inbox = self._topic.name

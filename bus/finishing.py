@@ -66,11 +66,11 @@ class Finishing:
             case _:
                 assert_never(outcome)
 
-    def stored(self, delivery: Delivery, settlement: Settlement, result: Settled | Exception) -> None:
-        """Take what became of a step at the store."""
+    def stored(self, delivery: Delivery, settlement: Settlement, result: Settled | Exception, owner: str) -> None:
+        """Take what became of a step at the store, where it was stored under the owner's name."""
         match result:
             case Stored():
-                self._relay.put(result.records)
+                self._relay.put(result.records, owner)
                 self._settled(delivery, settlement, result.version)
             case None:
                 self._settled(delivery, settlement)

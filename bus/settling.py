@@ -13,8 +13,8 @@ _log = logging.getLogger(__name__)
 _AT_ONCE = 200  # steps in one write
 _WRITERS = 2  # writes at the same time
 
-OnSettled = Callable[[Delivery, Settlement, Settled | Exception], None]
-"""Hears what became of a step; an Exception that is none of `Settled` is a bug of the store."""
+OnSettled = Callable[[Delivery, Settlement, Settled | Exception, str], None]
+"""Hears what became of a step, and under which owner's name; an Exception beyond `Settled` is a bug of the store."""
 
 
 class Settling:
@@ -24,7 +24,12 @@ class Settling:
     """
 
     def __init__(
-        self, tickets: TicketStore, owner: str, on_settled: OnSettled, *, failed: Callable[[BaseException], None]
+        self,
+        tickets: TicketStore,
+        owner: Callable[[], str],
+        on_settled: OnSettled,
+        *,
+        failed: Callable[[BaseException], None],
     ) -> None:
         self._tickets = tickets
         self._owner = owner
@@ -68,10 +73,10 @@ class Settling:
         self._write_some()
 
     async def _write(self, batch: Sequence[tuple[Delivery, Settlement]]) -> None:
-        settlements = [settlement for _, settlement in batch]
+        settlements, owner = [settlement for _, settlement in batch], self._owner()
         results: Sequence[Settled | Exception]
         try:
-            results = await outlast(lambda: self._tickets.settle(settlements, self._owner))
+            results = await outlast(lambda: self._tickets.settle(settlements, owner))
         except Exception as error:  # noqa: BLE001 - a bug of the store: told to whoever answers for the step
             if len(batch) > 1:
                 for one in batch:
@@ -80,4 +85,4 @@ class Settling:
             _log.exception("a step cannot be stored")
             results = [error]
         for (delivery, settlement), result in zip(batch, results, strict=True):
-            self._on_settled(delivery, settlement, result)
+            self._on_settled(delivery, settlement, result, owner)
