@@ -160,6 +160,7 @@ class _Kept:
         await asyncio.wait({ended}, timeout=self._program.stop_within_s)
         if not ended.done():
             self.kill()
+            await ended
             raise SupportError(
                 f"worker {self._number} of {self._program.agent} did not stop within "
                 f"{self._program.stop_within_s:g} s and was killed"
