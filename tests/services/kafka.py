@@ -51,10 +51,11 @@ SETTINGS = {
 }
 
 
-def native_kafka(reaper: Reaper, *, may_install: bool) -> tuple[NativeService, str]:
+def native_kafka(reaper: Reaper, *, may_install: bool, quick_start: bool = True) -> tuple[NativeService, str]:
     """A formatted node, not started yet, and its bootstrap address.
 
-    `may_install` allows root on Debian to install Java and Maven where they are missing.
+    `may_install` allows root on Debian to install Java and Maven where they are missing. `quick_start` gives up speed
+    under load: the quick compiler alone and one collector thread save a third of a start on a small machine.
     Raises ServiceUnavailable: this machine has no Java or no way to get Kafka's jars.
     """
     jars = cached_jars(may_install=may_install)
@@ -83,8 +84,7 @@ def native_kafka(reaper: Reaper, *, may_install: bool) -> tuple[NativeService, s
         name=f"Apache Kafka {VERSION}",
         command=[
             java,
-            # The quick compiler alone and one collector thread: a start costs a third less on a small machine.
-            *("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"),
+            *(("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC") if quick_start else ()),
             *("-Xms256m", "-Xmx768m", "-XX:+ExitOnOutOfMemoryError", "-Dorg.slf4j.simpleLogger.showDateTime=true"),
             *("-cp", classpath, "kafka.Kafka", str(properties)),
         ],

@@ -19,6 +19,7 @@ from tests.services.reaper import Reaper
 
 T = TypeVar("T")
 READ_AND_ENTER = 0o005
+_QUICK = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
 
 
 @dataclass
@@ -46,10 +47,10 @@ class Postgres:
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
-def native_postgres(binaries: Path, reaper: Reaper) -> Postgres:
+def native_postgres(binaries: Path, reaper: Reaper, *, durable: bool = False) -> Postgres:
     """A new cluster, not started yet. PostgreSQL refuses to run as root: it runs as another user then.
 
-    Writes survive a killed server, not a dead machine (fsync is off): enough for tests, and far faster.
+    Unless `durable`, writes survive a killed server, not a dead machine: enough for tests, and far faster.
     """
     user = _unprivileged_user() if os.geteuid() == 0 else None
     folder = data_folder("postgres", reaper, user)
@@ -72,9 +73,7 @@ def native_postgres(binaries: Path, reaper: Reaper) -> Postgres:
         "port": str(port),
         "unix_socket_directories": "",
         "max_connections": "200",
-        "fsync": "off",
-        "full_page_writes": "off",
-        "shared_buffers": "64MB",
+        **({"shared_buffers": "512MB", "max_wal_size": "4GB"} if durable else _QUICK),
     }
     service = NativeService(
         name="PostgreSQL",

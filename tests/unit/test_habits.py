@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("agents", "bus", "contracts", "evals", "llm", "ops", "state")
+PACKAGES = ("agents", "benchmarks", "bus", "contracts", "evals", "llm", "ops", "state")
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 
 

@@ -1,0 +1,78 @@
+"""`python -m benchmarks NAME`: run one benchmark, or `all`, against real services, and print what it came to.
+
+Reaches Kafka and PostgreSQL as `switchyard` does, by SWITCHYARD_KAFKA__… and SWITCHYARD_POSTGRES__DSN, whose role must
+be allowed to create databases. Exit 1 when a bar is missed.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.bench import Bench
+from benchmarks.cluster import open_cluster
+from benchmarks.database import Databases, open_databases
+from benchmarks.no_op import b3
+from benchmarks.result import Result
+from benchmarks.versions import installed
+from benchmarks.waiting import b1, b2
+from benchmarks.whole_step import b4
+from bus.admin import apply_topics
+from bus.connection import KafkaConnection
+from ops.settings import read_settings
+
+Run = Callable[[Bench, Databases], Awaitable[Result]]
+
+
+def _storeless(run: Callable[[Bench], Awaitable[Result]]) -> Run:
+    return lambda bench, _databases: run(bench)
+
+
+BENCHMARKS: dict[str, Run] = {
+    "B1": b1,
+    "B2": _storeless(b2),
+    "B3": _storeless(b3),
+    "B4": b4,
+}
+
+
+def main() -> int:
+    """Run what was asked for and report."""
+    settings = read_settings()
+    options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    options.add_argument(
+        "name", choices=[*BENCHMARKS, "all"], type=lambda name: name if name == "all" else name.upper()
+    )
+    options.add_argument("--json", type=Path, help="write a JSON list, one object a benchmark, to this file")
+    options.add_argument("--quick", action="store_true", help="few and short slices: to see that it works")
+    options.add_argument("--arms", default="", help="run these arms alone, separated by commas")
+    options.add_argument("--kafka", default=settings.kafka.bootstrap_servers)
+    options.add_argument("--postgres", default=settings.postgres.dsn.get_secret_value())
+    given = options.parse_args()
+    names = list(BENCHMARKS) if given.name == "all" else [given.name]
+    results = asyncio.run(_run(names, given))
+    if given.json:
+        versions = installed()
+        given.json.write_text(json.dumps([result.as_json(versions) for result in results], indent=1))
+    return 0 if all(bar.met for result in results for bar in result.bars) else 1
+
+
+async def _run(names: list[str], given: argparse.Namespace) -> list[Result]:
+    results = []
+    await apply_topics(KafkaConnection(given.kafka))
+    async with open_cluster(given.kafka) as cluster, open_databases(given.postgres) as databases:
+        only = frozenset(given.arms.split(",")) if given.arms else frozenset()
+        bench = Bench(cluster, given.postgres, given.quick, only, lambda line: print(line, file=sys.stderr))
+        for name in names:
+            result = await BENCHMARKS[name](bench, databases)
+            result.show(Console(width=None if sys.stdout.isatty() else 180))
+            results.append(result)
+    return results
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

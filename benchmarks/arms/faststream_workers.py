@@ -1,0 +1,12 @@
+"""FastStream with as many workers as handlers may be in flight: it commits before they are done."""
+
+from faststream import AckPolicy
+
+from benchmarks.arms.faststream_app import run_faststream
+from benchmarks.job import Job
+from benchmarks.ledger import Ledger
+
+
+async def run(job: Job, ledger: Ledger) -> None:
+    """Work until the slice is over."""
+    await run_faststream(job, ledger, ack_policy=AckPolicy.ACK_FIRST, max_workers=job.concurrency)
