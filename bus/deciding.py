@@ -9,7 +9,7 @@ from bus.delivery import Delivery
 from bus.middleware import DeadlinePassed, seconds_until
 from bus.outcome import Decided, Outcome
 from bus.outgoing import outgoing_of
-from contracts.errors import ContractBroken, TenantMismatch, UnknownTenant
+from contracts.errors import ContractBroken, TenantMismatch, UnknownTenant, UnknownTicket
 from contracts.events import CustomerReplied, Event, TicketSubmitted
 from contracts.ports import Settlement, TicketStore
 from contracts.ticket import Signature, Step, Ticket, time_out
@@ -72,7 +72,7 @@ def _checked(ticket: Ticket, event: Event) -> Ticket:
     if ticket.tenant_id != event.tenant_id:
         raise TenantMismatch("the ticket belongs to another tenant")
     if not ticket.version and not isinstance(event.data, TicketSubmitted | CustomerReplied):
-        raise ContractBroken(f"{event.type} names a ticket that nobody stored")
+        raise UnknownTicket(f"{event.type} names a ticket that nobody stored")
     return ticket
 
 

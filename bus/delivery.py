@@ -24,7 +24,7 @@ class Delivery:
     """A record on its way through the handler, and what is known of it.
 
     `key` is its lane's: deliveries with equal keys are handled one after the other. `limit` is when it must be
-    decided; None: whenever. `attempts` counts the tries that were not cut short by an outage.
+    decided; None: whenever. `attempts` counts the tries that failed, but for those that an outage cut short.
     """
 
     __slots__ = (
@@ -73,6 +73,8 @@ class Delivery:
             self.tenant = decoded.data.tenant_id
             if isinstance(decoded.data, _TIMED):
                 self.limit = decoded.deadline
+        elif self.record.key is not None:  # it takes its turn among those of the ticket it names
+            self.key = self.record.key.decode("utf-8", "backslashreplace")
 
     @property
     def event(self) -> Event:

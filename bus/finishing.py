@@ -14,13 +14,17 @@ from bus.outcome import DeadLetter, Decided, Done, Duplicate, Later, Outcome
 from bus.parking import Scheduler
 from bus.relay import Relay
 from bus.settling import Settling
-from contracts.errors import SupportError, TenantMismatch, UnknownTenant, VersionConflict
+from contracts.errors import SupportError, TenantMismatch, UnknownTenant, UnknownTicket, VersionConflict
 from contracts.events import Event
 from contracts.ports import Parking, Settled, Settlement, Stored
 from contracts.ticket import Ticket
 
 _CONFLICTS = 10  # how often a step is decided again at once, on fresh state
-_NOT_THE_TICKETS_OWN = (TenantMismatch, UnknownTenant)  # a stranger's record must not stop somebody's ticket
+_NOT_THE_TICKETS_OWN = (
+    TenantMismatch,
+    UnknownTenant,
+    UnknownTicket,
+)  # a stranger's record must not stop somebody's ticket
 
 
 class Finishing:

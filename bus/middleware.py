@@ -10,7 +10,7 @@ from bus.backoff import outage_wait_s, retry_wait_s
 from bus.delivery import Delivery
 from bus.handler import Handler, Middleware
 from bus.outcome import DUPLICATE, DeadLetter, Later, Outcome
-from bus.tracing import current_trace_id
+from bus.tracing import trace_id_of
 from contracts.errors import Misconfigured, Outage, Permanent, SupportError, Transient
 
 _log = logging.getLogger(__name__)
@@ -35,10 +35,10 @@ async def judged(call_next: Handler, delivery: Delivery) -> Outcome:
         raise
     except SupportError as error:
         _log.warning("dead letter at %s: %s", delivery.position, type(error).__name__)
-        return DeadLetter(error, current_trace_id())
+        return DeadLetter(error, trace_id_of(delivery))
     except Exception as error:  # noqa: BLE001 - no record may stop its partition
         _log.exception("a bug at %s", delivery.position)
-        return DeadLetter(error, current_trace_id())
+        return DeadLetter(error, trace_id_of(delivery))
 
 
 async def decoded(call_next: Handler, delivery: Delivery) -> Outcome:
@@ -95,6 +95,9 @@ def retried(delays_s: Sequence[float], *, longest_in_place_s: float) -> Middlewa
                 delivery.attempts += 1
                 wait_s = retry_wait_s(delays_s, delivery.attempts, error)
                 reason = error
+            except Exception:
+                delivery.attempts += 1
+                raise
             if wait_s is None:
                 raise reason
             _log.info("trying again at %s in %.2f s: %s", delivery.position, wait_s, type(reason).__name__)

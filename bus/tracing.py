@@ -40,9 +40,12 @@ def current_traceparent() -> str | None:
     return carrier.get("traceparent")
 
 
-def current_trace_id() -> str | None:
-    """The id of the trace we are in, as 32 hex digits, if any."""
-    context = trace.get_current_span().get_span_context()
+def trace_id_of(delivery: Delivery) -> str | None:
+    """The id of the trace a delivery belongs to, as 32 hex digits, if any."""
+    span = trace.get_current_span()
+    if not span.get_span_context().is_valid:
+        span = trace.get_current_span(_W3C.extract(_carrier(delivery)))
+    context = span.get_span_context()
     return trace.format_trace_id(context.trace_id) if context.is_valid else None
 
 

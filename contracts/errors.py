@@ -63,6 +63,10 @@ class UnknownTenant(Permanent):
     """The tenant is not one of those this installation serves (`SWITCHYARD_TENANTS`)."""
 
 
+class UnknownTicket(ContractBroken):
+    """A handoff or a command names a ticket that nobody stored."""
+
+
 class TenantMismatch(Permanent):
     """A record names a known ticket under another tenant."""
 

@@ -17,11 +17,11 @@ from bus.connection import KafkaConnection
 from bus.consumer import Worker, WorkerOptions
 from bus.publisher import Publisher
 from contracts.events import CustomerReplied, Event, TicketSubmitted
-from contracts.ports import Position
+from contracts.ports import Position, Stores, TicketStore
 from contracts.ticket import Signature, Step, Ticket, close
 from contracts.topics import Topic, dead_letters_of
 from contracts.values import Disposition
-from state.memory_tickets import MemoryTickets
+from state.stores import memory_stores
 
 LIMIT_S = 30.0
 FAST = WorkerOptions(commit_interval_s=0.1, drain_timeout_s=5, session_timeout_s=6, retry_delays_s=(0.01,))
@@ -55,7 +55,12 @@ class Bench:
     publisher: Publisher
     topic: Topic
     agent: Answering
-    store: MemoryTickets = field(default_factory=MemoryTickets)
+    stores: Stores = field(default_factory=memory_stores)
+
+    @property
+    def store(self) -> TicketStore:
+        """The tickets."""
+        return self.stores.tickets
 
     async def submit(self, ticket_id: str, body: str, *, key: bytes | None = None) -> Position:
         value = json.dumps({"ticket_id": ticket_id, "body": body}).encode()
@@ -63,7 +68,7 @@ class Bench:
 
     @contextlib.asynccontextmanager
     async def worker(self, agent: Answering | None = None, options: WorkerOptions = FAST) -> AsyncIterator[Worker]:
-        worker = Worker(agent or self.agent, self.store, self.connection, topic=self.topic, options=options)
+        worker = Worker(agent or self.agent, self.stores, self.connection, topic=self.topic, options=options)
         running = asyncio.create_task(worker.run())
         try:
             await asyncio.wait_for(worker.started.wait(), LIMIT_S)

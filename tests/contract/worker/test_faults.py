@@ -20,12 +20,12 @@ pytestmark = pytest.mark.kafka
 async def test_a_missing_topic_ends_the_start_and_names_what_makes_it(bench: Bench) -> None:
     nowhere = Topic("worker-nowhere", bench.topic.payloads)
     with pytest.raises(Misconfigured, match=r"worker-nowhere.*`switchyard topics apply`"):
-        await Worker(bench.agent, bench.store, bench.connection, topic=nowhere).run()
+        await Worker(bench.agent, bench.stores, bench.connection, topic=nowhere).run()
 
 
 async def test_a_stop_before_kafka_is_there_returns(bench: Bench) -> None:
     away = type(bench.connection)("127.0.0.1:1")
-    worker = Worker(bench.agent, bench.store, away, topic=bench.topic)
+    worker = Worker(bench.agent, bench.stores, away, topic=bench.topic)
     running = asyncio.create_task(worker.run())
     await asyncio.sleep(0)
     worker.stop()

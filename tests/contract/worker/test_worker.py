@@ -77,7 +77,7 @@ async def test_what_is_emitted_is_on_its_topic_and_marked_as_published(bench: Be
     [outcome] = await bench.read(OUTCOMES.name, 1, ce_source=f"urn:switchyard:agent:{bench.agent.name}".encode())
     assert (outcome.key, json.loads(outcome.value)["reply"]) == (ticket.encode(), "hello")
     assert len(rows) == 1
-    assert await bench.store.claim_unpublished(older_than_s=0, lease_s=0, limit=10) == []
+    assert await bench.stores.outbox.take_over("another", limit=10) == []
 
 
 async def test_a_record_that_comes_again_is_settled_once(bench: Bench) -> None:
@@ -103,7 +103,7 @@ async def test_a_step_whose_ticket_moved_on_is_decided_again_on_fresh_state(benc
             assert ticket is not None
             other = Event("other", "s", event.time, CustomerReplied(ticket_id="t1", body="meanwhile"))
             settlement = Settlement("another", other, Position("x", 0, 0), ticket.open_round(other))
-            await bench.store.settle(settlement)
+            await bench.store.settle([settlement], "another")
 
     async with bench.worker():
         await bench.submit("t1", "first")
