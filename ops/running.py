@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from contracts.errors import EngineStuck, Misconfigured, SupportError
 FAILED, MISCONFIGURED, STUCK, INTERRUPTED = 1, 2, 70, 130
 """Exit codes."""
 
+_log = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 T = TypeVar("T")
@@ -45,6 +47,10 @@ async def until_signalled(serve: Callable[[asyncio.Event], Awaitable[T]], at_onc
     """
     stopping, loop, asked = asyncio.Event(), asyncio.get_running_loop(), False
 
+    def asked_to_stop() -> None:
+        _log.info("asked to stop; a second signal ends the process at once")
+        stopping.set()
+
     def signalled(number: int, _frame: FrameType | None) -> None:
         # Python's own handler, not the loop's: the second signal must count while something blocks the loop.
         # And an exit, not the default action: the first process of a container is spared that.
@@ -53,7 +59,7 @@ async def until_signalled(serve: Callable[[asyncio.Event], Awaitable[T]], at_onc
             at_once()
             os._exit(128 + number)
         asked = True
-        loop.call_soon_threadsafe(stopping.set)
+        loop.call_soon_threadsafe(asked_to_stop)
 
     before = {number: signal.signal(number, signalled) for number in _SIGNALS}
     try:

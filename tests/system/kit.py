@@ -106,15 +106,25 @@ class System:
         request = urllib.request.Request(f"{self.standin_url}/faults", body, {"content-type": "application/json"})
         await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=10).close())
 
-    async def start_workers(self, agents: Sequence[str]) -> list[Process]:
-        """Start a worker of each agent named; returns once all take records."""
-        return list(await asyncio.gather(*(self._start_worker(agent) for agent in agents)))
+    async def start_workers(self, agents: Sequence[str], *arguments: str) -> list[Process]:
+        """Start a worker of each agent named, or what the arguments make of it; returns once all take records."""
+        return list(await asyncio.gather(*(self._start_worker(agent, *arguments) for agent in agents)))
 
-    async def _start_worker(self, agent: str) -> Process:
+    async def _start_worker(self, agent: str, *arguments: str) -> Process:
         own = {"SWITCHYARD_LLM__STANDIN_URL": self.standin_url}
-        process = await self._spawn(f"{agent}-{next(self._numbers)}", "ops.cli", "run", agent, "--json", env=own)
-        self.workers.append(process)
+        process = await self._switchyard("run", agent, "--json", *arguments, env=own)
         await self._until_says(process, process.log, '{"ready"')
+        return process
+
+    async def run(self, *arguments: str) -> tuple[int, str]:
+        """Run a command to its end; returns its exit code and all it wrote."""
+        process = await self._switchyard(*arguments)
+        return await asyncio.wait_for(process.child.wait(), 60), process.log.read_text()
+
+    async def _switchyard(self, *arguments: str, env: Mapping[str, str] | None = None) -> Process:
+        name = f"{'-'.join(arguments[:2])}-{next(self._numbers)}"
+        process = await self._spawn(name, "ops.cli", *arguments, env=env)
+        self.workers.append(process)
         return process
 
     async def _spawn(self, name: str, module: str, *arguments: str, env: Mapping[str, str] | None = None) -> Process:
