@@ -1,22 +1,19 @@
-"""Publishing: one idempotent producer, acknowledged by all replicas, replaced when it no longer works."""
+"""Publishing: records onto topics, one by one or many at once, each acknowledged by all replicas."""
 
 import asyncio
-import contextlib
 import functools
 import itertools
-import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError, UnknownTopicOrPartitionError
 from aiokafka.structs import RecordMetadata
 
-from bus.batches import LARGEST_BATCH_BYTES, batch_of, partition_of
-from bus.closing import close_producer
+from bus.batches import batch_of, partition_of
 from bus.connection import KafkaConnection
+from bus.producers import LARGEST_REQUEST_BYTES, Producers, too_large
 from contracts.errors import BusUnavailable, ContractBroken
 from contracts.ports import OutgoingRecord, Position
 from contracts.topics import TICKETS
@@ -28,10 +25,8 @@ Sent = Position | ContractBroken | BusUnavailable
 """What became of a record. ContractBroken: refused for good, the others went on. BusUnavailable: not acknowledged,
 it may be there all the same; and no later record of its partition was sent."""
 
-T = TypeVar("T")
+Place = TypeVar("Place")
 
-_log = logging.getLogger(__name__)
-_LARGEST_REQUEST_BYTES = 4 * 1024 * 1024  # above any topic's limit: the broker decides
 _AT_ONCE = 500  # plain tickets on their way at the same time
 _KEYS_KEPT = 10_000  # tickets whose partition is remembered
 
@@ -39,16 +34,14 @@ _KEYS_KEPT = 10_000  # tickets whose partition is remembered
 class Publisher:
     """Publishes records, each acknowledged before the call returns. Safe to share between tasks.
 
-    A producer that timed out or failed is thrown away: aiokafka's idempotent producer waits for ever for a
-    broker that is gone, and is useless once its sequence broke. The next call makes a new one.
+    Batches have a producer to themselves: a record put alone onto a topic that cannot be written, a dead letter
+    say, does not slow them.
     """
 
     def __init__(self, connection: KafkaConnection, *, timeout_s: float = 10.0) -> None:
-        self._connection = connection
-        self._timeout_s = timeout_s
-        self._starting: asyncio.Task[AIOKafkaProducer] | None = None
+        self._alone = Producers(connection, timeout_s)
+        self._batched = Producers(connection, timeout_s)
         self._stripes: dict[str, int] = {}
-        self._retiring: set[asyncio.Task[None]] = set()
         self._partition_of = functools.lru_cache(_KEYS_KEPT)(partition_of)
 
     async def __aenter__(self) -> Self:
@@ -75,14 +68,7 @@ class Publisher:
         A partition has one batch on its way at a time: what follows one that failed is not sent. Calls that
         overlap are in no order to each other.
         """
-        by_topic: dict[str, list[OutgoingRecord]] = {}
-        for record in records:
-            by_topic.setdefault(record.topic, []).append(record)
-        sent = await _all([self._publish_topic(topic, theirs) for topic, theirs in by_topic.items()])
-        if len(sent) == 1:
-            return sent[0]
-        in_turn = {topic: iter(theirs) for topic, theirs in zip(by_topic, sent, strict=True)}
-        return [next(in_turn[record.topic]) for record in records]
+        return await _apart(records, [record.topic for record in records], self._publish_on)
 
     def stripe(self, topic: str, ticket_id: str) -> int | None:
         """Which of a topic's independent streams a ticket belongs to; None when that is not known yet.
@@ -98,7 +84,7 @@ class Publisher:
         positions: list[Position] = []
         waiting = iter(tickets)
         while batch := list(itertools.islice(waiting, _AT_ONCE)):
-            async with self._producing(TICKETS.name) as producer:
+            async with self._alone.bounded(TICKETS.name) as producer:
                 sent = [await producer.send(TICKETS.name, value, key=i.encode()) for i, value in batch]
                 positions += [_position(metadata) for metadata in await asyncio.gather(*sent)]
         return positions
@@ -107,38 +93,31 @@ class Publisher:
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]] = ()
     ) -> Position:
         """Publish one record as it is given. Raises as `publish` does."""
-        async with self._producing(topic) as producer:
+        async with self._alone.bounded(topic) as producer:
             if key is None and value is None:  # `send` refuses such a record, Kafka does not
                 return _position(await _send_empty(producer, topic, headers))
             return _position(await producer.send_and_wait(topic, value, key=key, headers=list(headers)))
 
     async def close(self) -> None:
-        """End the producer; what was not acknowledged by now may be lost."""
-        producer, starting, self._starting = self._running(), self._starting, None
-        if producer is not None:
-            self._retire(producer)
-        elif starting is not None:
-            starting.cancel()
-            await asyncio.wait([starting])
-        if self._retiring:
-            await asyncio.wait(self._retiring)
+        """End the producers; what was not acknowledged by now may be lost."""
+        await asyncio.gather(self._alone.close(), self._batched.close())
 
-    async def _publish_topic(self, topic: str, records: Sequence[OutgoingRecord]) -> list[Sent]:
+    async def _publish_on(self, topic: str, records: Sequence[OutgoingRecord]) -> list[Sent]:
         try:
-            async with self._producing(topic) as producer:
-                partitions = len(await producer.partitions_for(topic))
+            partitions = await self._partitions(topic)
         except BusUnavailable as error:
             return [error] * len(records)
         self._stripes.setdefault(topic, partitions)
         places = [self._partition_of(record.ticket_id, partitions) for record in records]
-        by_partition: dict[int, list[OutgoingRecord]] = {}
-        for place, record in zip(places, records, strict=True):
-            by_partition.setdefault(place, []).append(record)
-        sent = await _all([self._publish_line(topic, place, theirs) for place, theirs in by_partition.items()])
-        if len(sent) == 1:
-            return sent[0]
-        in_turn = {place: iter(theirs) for place, theirs in zip(by_partition, sent, strict=True)}
-        return [next(in_turn[place]) for place in places]
+        return await _apart(records, places, functools.partial(self._publish_line, topic))
+
+    async def _partitions(self, topic: str) -> int:
+        """How many partitions a topic has. Raises BusUnavailable."""
+        known = (await self._batched.current()).client.cluster.partitions_for_topic(topic)
+        if known is None:
+            async with self._batched.bounded(topic) as producer:
+                known = await producer.partitions_for(topic)
+        return len(known)
 
     async def _publish_line(self, topic: str, partition: int, records: Sequence[OutgoingRecord]) -> list[Sent]:
         """Publish one partition's records, each batch after the one before it was acknowledged."""
@@ -146,7 +125,7 @@ class Publisher:
         waiting, singly = deque(records), 0
         while waiting:
             try:
-                batch, count = batch_of(await self._producer(), waiting, at_most=1 if singly else len(waiting))
+                batch, count = batch_of(await self._batched.current(), waiting, at_most=1 if singly else len(waiting))
                 sent += await self._publish_packed(topic, partition, batch)
             except BusUnavailable as error:
                 return sent + [error] * len(waiting)
@@ -162,86 +141,30 @@ class Publisher:
 
     async def _publish_packed(self, topic: str, partition: int, batch: Any) -> list[Position]:
         """Publish a batch. Raises as `publish` does, then for all of it."""
-        if batch.size() > _LARGEST_REQUEST_BYTES:
-            raise _too_large(topic)
-        async with self._producing(topic) as producer:
+        if batch.size() > LARGEST_REQUEST_BYTES:
+            raise too_large(topic)
+        async with self._batched.bounded(topic) as producer:
             first = (await (await producer.send_batch(batch, topic, partition=partition))).offset
         if first < 0:  # it was there already, and Kafka has forgotten where
             return [Position(topic, partition, -1)] * batch.record_count()
         return [Position(topic, partition, first + nth) for nth in range(batch.record_count())]
 
-    @contextlib.asynccontextmanager
-    async def _producing(self, topic: str) -> AsyncIterator[AIOKafkaProducer]:
-        """The producer, for a bounded time; its errors become ours, and it is thrown away if it may be broken."""
-        producer = await self._producer()
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                yield producer
-        except UnknownTopicOrPartitionError as error:
-            raise BusUnavailable(f"Kafka knows no topic {topic}") from error
-        except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
-            self._discard(producer)  # a batch that the broker refused leaves a gap in the sequence
-            raise _too_large(topic) from error
-        except (KafkaError, TimeoutError) as error:
-            self._discard(producer)
-            raise BusUnavailable(f"Kafka did not acknowledge a record on {topic}: {type(error).__name__}") from error
 
-    async def _producer(self) -> AIOKafkaProducer:
-        """The producer in use, or a new one that all who wait share."""
-        if self._starting is None or (self._starting.done() and self._running() is None):
-            self._starting = asyncio.create_task(self._start())
-        return await asyncio.shield(self._starting)
-
-    async def _start(self) -> AIOKafkaProducer:
-        producer = AIOKafkaProducer(
-            **self._connection.client_options(),
-            enable_idempotence=True,
-            acks="all",
-            max_request_size=_LARGEST_REQUEST_BYTES,
-            max_batch_size=LARGEST_BATCH_BYTES,
-            request_timeout_ms=int(self._timeout_s * 800),  # before ours: its own errors say more than a timeout
-        )
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await producer.start()
-        except (KafkaError, TimeoutError, OSError) as error:
-            await close_producer(producer)
-            raise BusUnavailable(f"Kafka cannot be reached: {type(error).__name__}") from error
-        except asyncio.CancelledError:
-            await close_producer(producer)
-            raise
-        return producer
-
-    def _discard(self, producer: AIOKafkaProducer) -> None:
-        """Throw a producer away, once, for all who share it; what they have on their way still has some seconds."""
-        if producer is self._running():
-            self._starting = None
-            _log.warning("replacing a Kafka producer that failed")
-            self._retire(producer)
-
-    def _retire(self, producer: AIOKafkaProducer) -> None:
-        closing = asyncio.create_task(close_producer(producer))
-        self._retiring.add(closing)
-        closing.add_done_callback(self._retiring.discard)
-
-    def _running(self) -> AIOKafkaProducer | None:
-        started = self._starting
-        if started is None or not started.done() or started.cancelled() or started.exception() is not None:
-            return None
-        return started.result()
-
-
-async def _all(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Their results; a lone one needs no task of its own."""
-    if len(calls) == 1:
-        return [await calls[0]]
+async def _apart(
+    records: Sequence[OutgoingRecord],
+    places: Sequence[Place],
+    publish: Callable[[Place, Sequence[OutgoingRecord]], Coroutine[Any, Any, list[Sent]]],
+) -> list[Sent]:
+    """Publish the records of each place at the same time as those of others; the results stand in the order given."""
+    by_place: dict[Place, list[OutgoingRecord]] = {}
+    for place, record in zip(places, records, strict=True):
+        by_place.setdefault(place, []).append(record)
+    if len(by_place) == 1:
+        return await publish(places[0], records)
     async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(call) for call in calls]
-    return [task.result() for task in running]
-
-
-def _too_large(topic: str) -> ContractBroken:
-    return ContractBroken(f"the record is larger than {topic} takes")
+        running = {place: tasks.create_task(publish(place, theirs)) for place, theirs in by_place.items()}
+    sent = {place: iter(task.result()) for place, task in running.items()}
+    return [next(sent[place]) for place in places]
 
 
 def _position(sent: RecordMetadata) -> Position:
