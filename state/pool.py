@@ -25,6 +25,10 @@ _SESSION = {
     "statement_timeout": "20s",
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "20s",
+    # A plan is made once a session, maybe while the tables are empty: it must be one that also holds when they are not.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",  # before version 18 that makes a plan look dear, which must not start the compiler
+    "jit": "off",
 }
 
 _AWAY = (

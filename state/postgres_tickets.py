@@ -1,95 +1,139 @@
-"""Tickets, inbox and outbox in PostgreSQL: a step is one statement."""
+"""Tickets and inbox in PostgreSQL, with the outbox in the same write: many steps are one statement."""
 
-import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import structlog
 
-from contracts.errors import TenantMismatch, VersionConflict
-from contracts.ports import OutgoingRecord, Published, Settlement, StoredRecord, TimelineEntry
+from contracts.errors import ContractBroken, TenantMismatch, VersionConflict
+from contracts.ports import Known, Settled, Settlement, Stored, StoredRecord, TimelineEntry, Wanted
 from contracts.ticket import Ticket
 from state import timeline
 from state.documents import from_json, to_json
-from state.pool import borrowed
+from state.outbox import headers_in_bytes, stored_record
+from state.pool import as_our_errors, borrowed
+from state.settling import require_one_a_ticket
 
-# One statement, so all or nothing. Why it is right under READ COMMITTED:
-# - `loaded` waits for whoever holds the ticket and then looks again: a ticket that moved on is not found.
-# - `marked` comes after it, so no inbox row without the right version. An event that another settles at the
-#   same moment makes it wait, and then do nothing.
-# - A new ticket has no row to wait for. Two that create it at once both pass `marked`, and the later one fails
-#   in `created` on the primary key, which undoes its inbox row too.
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = PoolConnectionProxy[asyncpg.Record]
+
+# One statement, so all of its steps or none; the arrays stand in the order of ticket ids, and hold a ticket once.
+# Why it is right under READ COMMITTED:
+# - `loaded` locks the tickets, in an order that is everybody's, and waits for whoever holds one. It then sees that
+#   ticket as it is, not as the snapshot has it: a step whose ticket moved on is left out.
+# - `marked` comes after it, so no inbox row without the right version. An event that another settles at the same
+#   moment makes it wait, and then do nothing. Tickets and outbox rows come from the marked events alone.
+# - A new ticket has no row to wait for. Two that create it at once both pass `marked`; the later one then finds a
+#   row at a version that it does not follow, and sets the version to null. No column takes that: the statement
+#   fails, its inbox rows with it, and is tried again in halves, until the late step is alone.
+# - `stored` sees earlier outbox rows of a ticket by the snapshot. One that a rival stored meanwhile would be missed
+#   only if it left the ticket unchanged: the two decided on the same version, so neither has to come first.
+# Tickets and earlier rows are looked up by LATERAL and LIMIT 1, which leave the planner no other way than the index,
+# one by one, whatever it believes of the tables. The series numbers the rows, and makes it expect many of those given,
+# so that it joins them by hash.
 _SETTLE = """
 WITH loaded AS MATERIALIZED (
-    SELECT state = $9::jsonb AS unchanged
-    FROM tickets
-    WHERE ticket_id = $1 AND tenant_id = $2 AND version = $3
-    FOR UPDATE
+    SELECT given.*, stored.unchanged
+    FROM ROWS FROM (
+        unnest($2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::integer[],
+               $10::jsonb[], $11::timestamptz[], $12::text[], $13::integer[], $14::bigint[], $15::text[]),
+        generate_series(1, cardinality($2::text[]))
+    ) AS given (ticket_id, tenant_id, version, group_name, event_id, type, status, round,
+                state, deadline, topic, partition, kafka_offset, traceparent, step)
+    LEFT JOIN LATERAL (
+        SELECT tickets.version, tickets.tenant_id, tickets.state = given.state AS unchanged
+        FROM tickets
+        WHERE tickets.ticket_id = given.ticket_id
+        FOR UPDATE
+    ) AS stored ON true
+    WHERE (stored.version = given.version AND stored.tenant_id = given.tenant_id)
+       OR (stored.version IS NULL AND given.version = 0)
 ), marked AS (
     INSERT INTO inbox (group_name, event_id, type, ticket_id, topic, partition, kafka_offset, traceparent, version)
-    SELECT $4, $5, $6, $1, $10, $11, $12, $13,
-           $3 + CASE WHEN (SELECT unchanged FROM loaded) THEN 0 ELSE 1 END
-    WHERE EXISTS (SELECT FROM loaded)
-       OR ($3 = 0 AND NOT EXISTS (SELECT FROM tickets WHERE ticket_id = $1))
+    SELECT group_name, event_id, type, ticket_id, topic, partition, kafka_offset, traceparent,
+           CASE WHEN unchanged THEN version ELSE version + 1 END
+    FROM loaded
     ON CONFLICT (group_name, event_id) DO NOTHING
-    RETURNING version
-), created AS (
-    INSERT INTO tickets (ticket_id, tenant_id, version, status, round, state)
-    SELECT $1, $2, version, $7, $8, $9::jsonb FROM marked WHERE $3 = 0
-), changed AS (
-    UPDATE tickets
-    SET version = marked.version, status = $7, round = $8, state = $9::jsonb, updated_at = now()
+    RETURNING ticket_id, version
+), settled AS MATERIALIZED (
+    SELECT loaded.*, marked.version AS version_now
     FROM marked
-    WHERE ticket_id = $1 AND $3 > 0 AND marked.version > $3
+    JOIN loaded USING (ticket_id)
+), saved AS (
+    INSERT INTO tickets (ticket_id, tenant_id, version, status, round, state, deadline)
+    SELECT ticket_id, tenant_id, version_now, status, round, state, deadline
+    FROM settled
+    WHERE version_now > version
+    ON CONFLICT (ticket_id) DO UPDATE
+    SET version = CASE WHEN tickets.version = excluded.version - 1 THEN excluded.version END,
+        status = excluded.status, round = excluded.round, state = excluded.state, deadline = excluded.deadline,
+        updated_at = now()
 ), stored AS (
-    INSERT INTO outbox (event_id, type, ticket_id, topic, value, headers, group_name, caused_by)
-    SELECT o.event_id, o.type, o.ticket_id, o.topic, o.value, o.headers::jsonb, $4, $5
-    FROM marked, unnest($14::text[], $15::text[], $16::text[], $17::text[], $18::bytea[], $19::text[])
-         WITH ORDINALITY AS o (event_id, type, ticket_id, topic, value, headers, place)
-    ORDER BY o.place
-    RETURNING id
+    INSERT INTO outbox (ticket_id, topic, event_id, type, value, headers, group_name, caused_by, owner)
+    SELECT emits.ticket_id, emits.topic, emits.event_id, emits.type, emits.value, emits.headers,
+           settled.group_name, settled.event_id,
+           CASE WHEN (
+               SELECT id FROM outbox AS earlier
+               WHERE earlier.ticket_id = emits.ticket_id AND earlier.topic = emits.topic
+                 AND earlier.owner IS DISTINCT FROM $1::text
+               LIMIT 1
+           ) IS NULL THEN $1 END
+    FROM ROWS FROM (
+        unnest($16::integer[], $17::text[], $18::text[], $19::text[], $20::text[], $21::bytea[], $22::bytea[]),
+        generate_series(1, cardinality($16::integer[]))
+    ) AS emits (step, ticket_id, topic, event_id, type, value, headers, place)
+    JOIN settled USING (step)
+    ORDER BY emits.place
+    RETURNING id, owner
 )
-SELECT EXISTS (SELECT FROM marked) AS settled, ARRAY(SELECT id FROM stored ORDER BY id) AS outbox_ids
+SELECT steps, versions, ids, mine
+FROM (SELECT array_agg(step) AS steps, array_agg(version_now) AS versions FROM settled) AS steps_settled,
+     (SELECT array_agg(id ORDER BY id) AS ids, array_agg(owner IS NOT NULL ORDER BY id) AS mine FROM stored) AS rows
 """
 
+# The version is told only where the ticket is still as the settlement has it.
 _WHY_NOT = """
-SELECT EXISTS (SELECT FROM inbox WHERE group_name = $1 AND event_id = $2) AS handled,
-       (SELECT tenant_id FROM tickets WHERE ticket_id = $3) AS tenant_id
+SELECT inbox.event_id IS NOT NULL AS handled, tickets.tenant_id,
+       CASE WHEN tickets.state = given.state THEN tickets.version END AS version
+FROM ROWS FROM (
+    unnest($1::text[], $2::text[], $3::text[], $4::jsonb[]), generate_series(1, cardinality($1::text[]))
+) AS given (group_name, event_id, ticket_id, state, step)
+LEFT JOIN LATERAL (
+    SELECT event_id FROM inbox WHERE group_name = given.group_name AND event_id = given.event_id OFFSET 0
+) AS inbox ON true
+LEFT JOIN LATERAL (
+    SELECT tenant_id, version, state FROM tickets WHERE ticket_id = given.ticket_id OFFSET 0
+) AS tickets ON true
+ORDER BY step
+"""
+_LEFT_TO_PUBLISH = """
+SELECT id, event_id, type, ticket_id, topic, value, headers, group_name, caused_by
+FROM outbox
+WHERE owner = $1 AND ticket_id = ANY($2::text[])
+ORDER BY id
 """
 
-# A ticket with an older record in someone's hands is passed over, so that its records stay in order.
-_CLAIM = """
-WITH mine AS MATERIALIZED (
-    SELECT id
-    FROM outbox AS waiting
-    WHERE published_at IS NULL
-      AND created_at <= now() - make_interval(secs => $1)
-      AND (claimed_until IS NULL OR claimed_until <= now())
-      AND NOT EXISTS (
-          SELECT FROM outbox AS earlier
-          WHERE earlier.ticket_id = waiting.ticket_id AND earlier.id < waiting.id
-            AND earlier.published_at IS NULL AND earlier.claimed_until > now()
-      )
-    ORDER BY id
-    LIMIT $3
-    FOR UPDATE SKIP LOCKED
-)
-UPDATE outbox
-SET claimed_until = now() + make_interval(secs => $2)
-FROM mine
-WHERE outbox.id = mine.id
-RETURNING outbox.id, event_id, type, ticket_id, topic, value, headers
+_LOOK_UP = """
+SELECT ARRAY(SELECT event_id FROM inbox WHERE group_name = $1 AND event_id = ANY($2::text[])) AS handled,
+       ARRAY(SELECT ticket_id FROM parked_tickets WHERE group_name = $1 AND ticket_id = ANY($3::text[])) AS parked,
+       versions, states
+FROM (
+    SELECT array_agg(version) AS versions, array_agg(state) AS states
+    FROM tickets WHERE ticket_id = ANY($3::text[])
+) AS found
 """
-_CLAIM_LOCK = 0x4F55_5442_4F58
 
-_MARK_PUBLISHED = """
-UPDATE outbox
-SET published_at = now(), claimed_until = NULL, partition = acked.partition, kafka_offset = acked.kafka_offset
-FROM unnest($1::bigint[], $2::integer[], $3::bigint[]) AS acked (id, partition, kafka_offset)
-WHERE outbox.id = acked.id AND published_at IS NULL
+_OVERDUE = """
+SELECT version, state
+FROM tickets
+WHERE deadline < clock_timestamp() - make_interval(secs => $1)
+ORDER BY deadline
+LIMIT $2
 """
 
 _TIMELINE = """
@@ -104,6 +148,12 @@ SELECT created_at, 1, id,
        jsonb_build_object('event_id', event_id, 'type', type, 'group', group_name, 'caused_by', caused_by,
                           'topic', topic, 'partition', partition, 'offset', kafka_offset),
        value
+FROM emitted WHERE ticket_id = $1
+UNION ALL
+SELECT created_at, 1, id,
+       jsonb_build_object('event_id', event_id, 'type', type, 'group', group_name, 'caused_by', caused_by,
+                          'topic', topic, 'partition', NULL, 'offset', NULL),
+       value
 FROM outbox WHERE ticket_id = $1
 UNION ALL
 SELECT applied_at, 2, 0,
@@ -113,6 +163,23 @@ FROM effects WHERE ticket_id = $1
 ORDER BY at, kind, place
 """
 _KINDS = (timeline.HANDLED, timeline.EMITTED, timeline.EFFECT)
+
+# What one bad step may do to a statement of many; anything else is the statement's own fault, or the server's.
+_BAD_STEP = (
+    ContractBroken,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,  # a key that is too long for an index
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A settlement that can be written, and its ticket as the database keeps it."""
+
+    place: int  # in what the caller gave
+    settlement: Settlement
+    document: str
+    headers: Sequence[bytes]  # of each record it emits
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,54 +191,42 @@ class PostgresTickets:
     async def load(self, ticket_id: str) -> Ticket | None:
         """The ticket as it is now, or None when nobody stored it yet."""
         async with borrowed(self.pool) as connection:
-            text = await connection.fetchval(
-                "SELECT state || jsonb_build_object('version', version) FROM tickets WHERE ticket_id = $1", ticket_id
-            )
-        return None if text is None else from_json(Ticket, text)
+            row = await connection.fetchrow("SELECT version, state FROM tickets WHERE ticket_id = $1", ticket_id)
+        return None if row is None else _ticket(*row)
 
-    async def handled(self, group: str, event_id: str) -> bool:
-        """Whether the group has settled this event."""
+    async def look_up(self, group: str, wanted: Sequence[Wanted]) -> Known:
+        """What is known of many records, in one statement."""
+        events = [one.event_id for one in wanted]
+        tickets = list({one.ticket_id for one in wanted})
         async with borrowed(self.pool) as connection:
-            found = await connection.fetchval(
-                "SELECT EXISTS (SELECT FROM inbox WHERE group_name = $1 AND event_id = $2)", group, event_id
-            )
-        return bool(found)
+            [row] = await connection.fetch(_LOOK_UP, group, events, tickets)
+        found = map(_ticket, row["versions"] or (), row["states"] or ())
+        return Known(
+            frozenset(row["handled"]), {ticket.ticket_id: ticket for ticket in found}, frozenset(row["parked"])
+        )
 
-    async def settle(self, settlement: Settlement) -> Sequence[StoredRecord] | None:
-        """Store inbox row, ticket and outbox rows in one statement; see the port.
-
-        StoreUnavailable leaves the outcome unknown: settle again, and None says that it had been stored.
-        """
-        arguments = _settle_arguments(settlement)
-        async with borrowed(self.pool) as connection:
+    async def settle(self, settlements: Sequence[Settlement], owner: str) -> Sequence[Settled]:
+        """Store many steps in one statement; see the port. Where one is bad, the others are stored without it."""
+        require_one_a_ticket(settlements)
+        results: list[Settled] = [None] * len(settlements)
+        steps = []
+        for place, settlement in enumerate(settlements):
             try:
-                row = await connection.fetchrow(_SETTLE, *arguments)
-            except asyncpg.UniqueViolationError as error:
-                if error.constraint_name != "tickets_pkey":
-                    raise
-                row = None  # somebody else created the ticket at the same moment
-            if row is None or not row["settled"]:
-                await self._refuse_unless_duplicate(connection, settlement)
-                return None
-        pairs = zip(row["outbox_ids"], settlement.outgoing, strict=True)
-        return [StoredRecord(outbox_id, record) for outbox_id, record in pairs]
+                steps.append(_step(place, settlement))
+            except ContractBroken as error:
+                results[place] = error
+        steps.sort(key=lambda step: step.settlement.ticket.ticket_id)
+        if steps:
+            async with borrowed(self.pool) as connection:
+                for step, result in zip(steps, await self._settle(connection, steps, owner), strict=True):
+                    results[step.place] = result
+        return results
 
-    async def claim_unpublished(self, *, older_than_s: float, lease_s: float, limit: int) -> Sequence[StoredRecord]:
-        """Lease what lies unpublished, oldest first; a ticket's records go to one claimant at a time."""
-        async with borrowed(self.pool) as connection, connection.transaction():
-            # Two claims at once could share out one ticket's records. The lock comes in a statement of its own:
-            # the next one then sees what the other claimant took.
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", _CLAIM_LOCK)
-            rows = await connection.fetch(_CLAIM, older_than_s, lease_s, limit)
-        return sorted((_stored_record(row) for row in rows), key=lambda stored: stored.outbox_id)
-
-    async def mark_published(self, published: Sequence[Published]) -> None:
-        """Note that outbox rows were acknowledged by Kafka; the first note on a row stays."""
-        ids = [one.outbox_id for one in published]
-        partitions = [one.position.partition for one in published]
-        offsets = [one.position.offset for one in published]
+    async def overdue(self, *, grace_s: float, limit: int) -> Sequence[Ticket]:
+        """Tickets with an open round whose deadline passed more than `grace_s` ago, longest ago first."""
         async with borrowed(self.pool) as connection:
-            await connection.execute(_MARK_PUBLISHED, ids, partitions, offsets)
+            rows = await connection.fetch(_OVERDUE, grace_s, limit)
+        return [_ticket(*row) for row in rows]
 
     async def timeline(self, ticket_id: str) -> Sequence[TimelineEntry]:
         """Everything known of the ticket, oldest first."""
@@ -179,68 +234,120 @@ class PostgresTickets:
             rows = await connection.fetch(_TIMELINE, ticket_id)
         return [_entry(row) for row in rows]
 
-    async def _refuse_unless_duplicate(self, connection: Any, settlement: Settlement) -> None:
-        """Tell a duplicate from a lost race; a statement of its own, to see what the winner committed."""
-        ticket, event_id = settlement.ticket, settlement.event.id
-        why = await connection.fetchrow(_WHY_NOT, settlement.group, event_id, ticket.ticket_id)
-        if why["handled"]:
-            return
-        if why["tenant_id"] not in (None, ticket.tenant_id):
-            raise TenantMismatch(f"ticket {ticket.ticket_id} is another tenant's")
-        structlog.get_logger().info(
-            "ticket moved on", ticket_id=ticket.ticket_id, version=ticket.version, event_id=event_id
-        )
-        raise VersionConflict(f"ticket {ticket.ticket_id} is no longer at version {ticket.version}")
+    async def _settle(self, connection: "Connection", steps: Sequence[_Step], owner: str) -> Sequence[Settled]:
+        try:
+            with as_our_errors():
+                [row] = await connection.fetch(_SETTLE, owner, *_step_columns(steps), *_emit_columns(steps))
+        except _BAD_STEP as error:
+            if len(steps) > 1:
+                half = len(steps) // 2
+                first = await self._settle(connection, steps[:half], owner)
+                return [*first, *await self._settle(connection, steps[half:], owner)]
+            if not isinstance(error, asyncpg.NotNullViolationError):
+                return [_broken(error)]
+            settled: dict[int, Stored] = {}
+        else:
+            settled = _settled(steps, row)
+        refused = [step for number, step in enumerate(steps, start=1) if number not in settled]
+        reasons = iter(await _why_not(connection, refused, owner) if refused else ())
+        return [settled[number] if number in settled else next(reasons) for number in range(1, len(steps) + 1)]
 
 
-def _settle_arguments(settlement: Settlement) -> tuple[Any, ...]:
-    ticket, event, position, outgoing = (
-        settlement.ticket,
-        settlement.event,
-        settlement.position,
-        settlement.outgoing,
-    )
+def _step(place: int, settlement: Settlement) -> _Step:
+    try:
+        headers = [headers_in_bytes(record.headers) for record in settlement.outgoing]
+    except UnicodeEncodeError as error:
+        raise ContractBroken("a header's name is not Unicode") from error
+    return _Step(place, settlement, to_json(settlement.ticket, exclude={"version"}), headers)
+
+
+def _step_columns(steps: Sequence[_Step]) -> Iterable[list[Any]]:
+    """One array a column. As many parameters for one step as for hundreds: one prepared statement does."""
+    settlements = [step.settlement for step in steps]
+    tickets = [settlement.ticket for settlement in settlements]
+    events = [settlement.event for settlement in settlements]
+    positions = [settlement.position for settlement in settlements]
     return (
-        ticket.ticket_id,
-        ticket.tenant_id,
-        ticket.version,
-        settlement.group,
-        event.id,
-        event.type,
-        ticket.status,
-        len(ticket.rounds),
-        to_json(ticket, exclude={"version"}),
-        position.topic,
-        position.partition,
-        position.offset,
-        event.traceparent,
-        [record.event_id for record in outgoing],
-        [record.type for record in outgoing],
-        [record.ticket_id for record in outgoing],
-        [record.topic for record in outgoing],
-        [record.value for record in outgoing],
-        [_headers_to_json(record.headers) for record in outgoing],
+        [ticket.ticket_id for ticket in tickets],
+        [ticket.tenant_id for ticket in tickets],
+        [ticket.version for ticket in tickets],
+        [settlement.group for settlement in settlements],
+        [event.id for event in events],
+        [event.type for event in events],
+        [ticket.status for ticket in tickets],
+        [len(ticket.rounds) for ticket in tickets],
+        [step.document for step in steps],
+        [ticket.deadline for ticket in tickets],
+        [position.topic for position in positions],
+        [position.partition for position in positions],
+        [position.offset for position in positions],
+        [event.traceparent for event in events],
     )
 
 
-def _stored_record(row: asyncpg.Record) -> StoredRecord:
-    record = OutgoingRecord(
-        event_id=row["event_id"],
-        type=row["type"],
-        ticket_id=row["ticket_id"],
-        topic=row["topic"],
-        value=row["value"],
-        headers=_headers_from_json(row["headers"]),
+def _emit_columns(steps: Sequence[_Step]) -> Iterable[list[Any]]:
+    records = [record for step in steps for record in step.settlement.outgoing]
+    return (
+        [number for number, step in enumerate(steps, start=1) for _ in step.settlement.outgoing],
+        [record.ticket_id for record in records],
+        [record.topic for record in records],
+        [record.event_id for record in records],
+        [record.type for record in records],
+        [record.value for record in records],
+        [headers for step in steps for headers in step.headers],
     )
-    return StoredRecord(row["id"], record)
 
 
-def _headers_to_json(headers: Sequence[tuple[str, bytes]]) -> str:
-    return json.dumps([[name, base64.b64encode(value).decode("ascii")] for name, value in headers])
+def _settled(steps: Sequence[_Step], row: asyncpg.Record) -> dict[int, Stored]:
+    """What was stored, by the step's number. The ids rise in the order of the steps, and of what each emits."""
+    ids, mine = iter(row["ids"] or ()), iter(row["mine"] or ())
+    settled = {}
+    for number, version in sorted(zip(row["steps"] or (), row["versions"] or (), strict=True)):
+        records = steps[number - 1].settlement.outgoing
+        rows = [(StoredRecord(next(ids), record), next(mine)) for record in records]
+        settled[number] = Stored(version, tuple(stored for stored, is_mine in rows if is_mine))
+    return settled
 
 
-def _headers_from_json(text: str) -> tuple[tuple[str, bytes], ...]:
-    return tuple((name, base64.b64decode(value)) for name, value in json.loads(text))
+async def _why_not(connection: "Connection", steps: Sequence[_Step], owner: str) -> Sequence[Settled]:
+    """Tell duplicates from lost races, in statements of their own, to see what the winners committed."""
+    groups = [step.settlement.group for step in steps]
+    events = [step.settlement.event.id for step in steps]
+    tickets = [step.settlement.ticket.ticket_id for step in steps]
+    reasons = await connection.fetch(_WHY_NOT, groups, events, tickets, [step.document for step in steps])
+    left: dict[tuple[str, str, str], list[StoredRecord]] = {}
+    if any(reason["handled"] for reason in reasons):
+        for row in await connection.fetch(_LEFT_TO_PUBLISH, owner, tickets):
+            left.setdefault((row["group_name"], row["caused_by"], row["ticket_id"]), []).append(stored_record(row))
+    return [_reason(step.settlement, reason, left) for step, reason in zip(steps, reasons, strict=True)]
+
+
+def _reason(
+    settlement: Settlement, reason: asyncpg.Record, left: dict[tuple[str, str, str], list[StoredRecord]]
+) -> Settled:
+    ticket, event_id = settlement.ticket, settlement.event.id
+    if reason["handled"]:
+        rows = left.get((settlement.group, event_id, ticket.ticket_id))
+        return Stored(reason["version"] or 0, tuple(rows)) if rows else None
+    if reason["tenant_id"] not in (None, ticket.tenant_id):
+        return TenantMismatch(f"ticket {ticket.ticket_id} is another tenant's")
+    structlog.get_logger().info(
+        "ticket moved on", ticket_id=ticket.ticket_id, version=ticket.version, event_id=event_id
+    )
+    return VersionConflict(f"ticket {ticket.ticket_id} is no longer at version {ticket.version}")
+
+
+def _broken(error: Exception) -> ContractBroken:
+    if isinstance(error, ContractBroken):
+        return error
+    broken = ContractBroken(f"PostgreSQL refuses the step: {type(error).__name__}")
+    broken.__cause__ = error
+    return broken
+
+
+def _ticket(version: int, state: str) -> Ticket:
+    """A ticket from its row: the version is no part of its document there."""
+    return from_json(Ticket, f'{{"version":{version},{state[1:]}')
 
 
 def _entry(row: asyncpg.Record) -> TimelineEntry:

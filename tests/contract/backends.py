@@ -1,14 +1,17 @@
-"""The PostgreSQL side of the contract tests: a pool on a fresh, migrated database."""
+"""What the contract tests run on: stores in memory, and on a fresh, migrated database."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import asyncpg
 
+from contracts.ports import Stores, worker_lease
 from state.migrate import migrate
 from state.pool import open_pool
+from state.stores import memory_stores, postgres_stores
 
 
 @asynccontextmanager
@@ -16,6 +19,39 @@ async def migrated_pool(dsn: str, max_size: int = 20) -> AsyncIterator[asyncpg.P
     await migrate(dsn)
     async with open_pool(dsn, max_size=max_size) as pool:
         yield pool
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Stores, and a way to let time go by for them."""
+
+    stores: Stores
+    let_pass: Callable[[float], Awaitable[None]]  # seconds
+
+    async def live(self, *owners: str, lease_s: float = 60) -> None:
+        """Give workers their leases."""
+        for owner in owners:
+            assert await self.stores.leases.hold(worker_lease(owner), owner, lease_s=lease_s)
+
+
+def in_memory() -> Backend:
+    now = 0.0
+
+    async def let_pass(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    return Backend(memory_stores(lambda: now), let_pass)
+
+
+def on_postgres(pool: asyncpg.Pool) -> Backend:
+    async def let_pass(seconds: float) -> None:
+        """The server's clock cannot be moved: what it wrote down is, the other way."""
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("UPDATE leases SET expires_at = expires_at - make_interval(secs => $1)", seconds)
+            await connection.execute("UPDATE outbox SET created_at = created_at - make_interval(secs => $1)", seconds)
+
+    return Backend(postgres_stores(pool), let_pass)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], limit_s: float = 10) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from contracts.events import CancelOrder, ChangeAddress, Event, ReturnItems, SendReply, TicketSubmitted
-from contracts.ports import OutgoingRecord, Position, Settlement, TicketStore
+from contracts.ports import OutgoingRecord, Position, Settled, Settlement, Stored, TicketStore, Wanted
 from contracts.shop import Address, Customer, Order, OrderItem, Payment, PaymentMethod, Product, Variant
 from contracts.ticket import Ticket
 from state.shop_files import ShopExport
@@ -14,6 +14,8 @@ SHOP = "corner-shop"
 TENANT = "north"
 OTHER_TENANT = "south"
 OTHER_SHOP = "other-shop"
+OWNER = "worker-1"
+OTHER_OWNER = "worker-2"
 
 HERE = Address(address1="1 Mill Lane", city="Leeds", country="UK", zip="LS1")
 THERE = Address(address1="2 Quay", city="Hull", country="UK", zip="HU1")
@@ -119,13 +121,13 @@ def new_ticket(ticket_id: str = "t1") -> Ticket:
     return Ticket(ticket_id=ticket_id, tenant_id=TENANT)
 
 
-def record(event_id: str, ticket_id: str = "t1") -> OutgoingRecord:
+def record(event_id: str, ticket_id: str = "t1", *, topic: str = "support.outcomes.v1") -> OutgoingRecord:
     """An event to publish, with a header that is no text."""
     return OutgoingRecord(
         event_id=event_id,
         type="TicketResolved",
         ticket_id=ticket_id,
-        topic="support.outcomes.v1",
+        topic=topic,
         value=b'{"reply": "f\xc3\xbcr dich"}',
         headers=(("ce_id", event_id.encode()), ("odd", b"\x00\xff"), ("odd", b"")),
     )
@@ -145,9 +147,22 @@ def settlement(
     )
 
 
+async def settled(store: TicketStore, one: Settlement, owner: str = OWNER) -> Settled:
+    """What became of a settlement that comes alone."""
+    [result] = await store.settle([one], owner)
+    return result
+
+
+async def must_settle(store: TicketStore, one: Settlement, owner: str = OWNER) -> Stored:
+    """Settle what can be settled."""
+    result = await settled(store, one, owner)
+    assert isinstance(result, Stored), result
+    return result
+
+
 async def stored(store: TicketStore, ticket_id: str = "t1", event_id: str = "e1") -> Ticket:
     """A ticket at version 1."""
-    await store.settle(settlement(new_ticket(ticket_id), event_id))
+    await must_settle(store, settlement(new_ticket(ticket_id), event_id))
     return await loaded(store, ticket_id)
 
 
@@ -156,3 +171,9 @@ async def loaded(store: TicketStore, ticket_id: str = "t1") -> Ticket:
     ticket = await store.load(ticket_id)
     assert ticket is not None
     return ticket
+
+
+async def handled(store: TicketStore, *event_ids: str, group: str = "triage") -> set[str]:
+    """Which of the events the group has settled."""
+    known = await store.look_up(group, [Wanted(event_id, "t1") for event_id in event_ids])
+    return set(known.handled)
