@@ -21,15 +21,15 @@ _NOWHERE = Position("", -1, -1)  # the event was on no topic
 class Sweep:
     """Ends overdue rounds, each once: the event it settles has an id of the round's own. One sweep works at a time.
 
-    `publish` is handed what was stored, to be published by this owner.
+    What it stores under the name that `owner` gives at that moment is handed to `publish`, with the name.
     """
 
     def __init__(
         self,
         stores: Stores,
-        owner: str,
+        owner: Callable[[], str],
         by: Signature,
-        publish: Callable[[Sequence[StoredRecord]], None],
+        publish: Callable[[Sequence[StoredRecord], str], None],
         *,
         grace_s: float = 5.0,  # past the deadline, left to whoever has the round
         interval_s: float = 2.0,
@@ -43,7 +43,7 @@ class Sweep:
         self._grace_s = grace_s
         self._interval_s = interval_s
         self._limit = limit
-        self._lease = Lease(stores.leases, _GROUP, owner, lease_s=lease_s)
+        self._lease = Lease(stores.leases, _GROUP, owner(), lease_s=lease_s)
 
     async def run(self) -> None:
         """Sweep again and again while the lease is ours, until cancelled. An outage of the store is waited out."""
@@ -65,9 +65,12 @@ class Sweep:
         settlements = [settlement for ticket in tickets if (settlement := self._expired(ticket)) is not None]
         if not settlements:
             return 0
-        results = await outlast(lambda: self._tickets.settle(settlements, self._owner))
-        ended = [self._finish(*one) for one in zip(settlements, results, strict=True)]
-        return sum(ended)
+        owner, results = await outlast(lambda: self._settle(settlements))
+        return sum([self._finish(*one, owner) for one in zip(settlements, results, strict=True)])
+
+    async def _settle(self, settlements: Sequence[Settlement]) -> tuple[str, Sequence[Settled]]:
+        owner = self._owner()
+        return owner, await self._tickets.settle(settlements, owner)
 
     def _expired(self, ticket: Ticket) -> Settlement | None:
         round_ = _most_overdue(ticket)
@@ -79,11 +82,11 @@ class Sweep:
             _log.error("the round %d of ticket %s cannot expire: %s", round_.number, ticket.ticket_id, error)
             return None
 
-    def _finish(self, settlement: Settlement, result: Settled) -> bool:
+    def _finish(self, settlement: Settlement, result: Settled, owner: str) -> bool:
         match result:
             case Stored():
                 _log.info("the deadline of ticket %s had passed", settlement.ticket.ticket_id)
-                self._publish(result.records)
+                self._publish(result.records, owner)
                 return True
             case Permanent():
                 _log.error("ticket %s cannot expire: %s", settlement.ticket.ticket_id, result)

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 from contracts.ports import ParkedRecord, Record
@@ -65,9 +65,9 @@ class MemoryParking:
             return None
         return None if parked.due_at is None else self._first(group, ticket_id)
 
-    def parked_of(self, group: str) -> set[str]:
-        """The ids of the tickets that are parked for the group."""
-        return set(self._tickets(group))
+    def parked_of(self, group: str) -> Set[str]:
+        """The ids of the tickets that are parked for the group, as they are whenever one looks."""
+        return self._tickets(group).keys()
 
     def _tickets(self, group: str) -> dict[str, _Parked]:
         return self._groups.setdefault(group, {})

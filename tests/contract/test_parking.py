@@ -342,6 +342,24 @@ class TestOnPostgres(ParkingContract):
                 await until_one_waits(watching)
         assert (await parked).record.offset == 11
 
+    async def test_a_release_that_comes_late_leaves_the_queue_as_others_left_it(
+        self, parking: PostgresParking, other: asyncpg.Connection
+    ) -> None:
+        """A zombie's: what it saw waiting has moved up and gone by the time it has the lock."""
+        first = await park(parking)
+        await queue(parking, 11, 12)
+        async with other.transaction():
+            await other.execute(
+                "UPDATE parked_tickets SET parked_id = later.parked_id, kafka_offset = 12"
+                " FROM parked_records AS later WHERE later.kafka_offset = 12"
+            )
+            await other.execute("DELETE FROM parked_records")
+            release = asyncio.create_task(parking.release(GROUP, "t1", first.parked_id))
+            async with parking.pool.acquire() as watching:
+                await until_one_waits(watching)
+        assert await release is None
+        assert await drain(parking) == [12]
+
     async def test_parked_twice_at_once_it_is_there_once(self, parking: PostgresParking) -> None:
         for n in range(20):
             await asyncio.gather(*(park(parking, 10, f"t{n}") for _ in range(4)), queue(parking, 11, ticket_id=f"t{n}"))
