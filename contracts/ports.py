@@ -112,6 +112,7 @@ class StoredRecord:
 class Stored:
     """A settlement that is stored: the ticket's version now, and the outbox rows that are the caller's to publish.
 
+    Version 0: it was stored before, and the stored ticket is not the one it has now: load it.
     Fewer rows than the settlement has: earlier ones of that ticket and topic are unpublished in other hands.
     Those left out wait in the outbox, behind them, for whoever takes them over.
     """
