@@ -2,15 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import asyncpg
 
-from contracts.ports import Stores, worker_lease
+from contracts.ports import Stores, TimelineEntry, worker_lease
+from state.memory_tickets import MemoryTickets
 from state.migrate import migrate
 from state.pool import open_pool
+from state.postgres_tickets import PostgresTickets
 from state.stores import memory_stores, postgres_stores
 
 
@@ -27,6 +29,11 @@ class Backend:
 
     stores: Stores
     let_pass: Callable[[float], Awaitable[None]]  # seconds
+
+    async def timeline(self, ticket_id: str) -> Sequence[TimelineEntry]:
+        """What is told of a ticket."""
+        assert isinstance(self.stores.tickets, MemoryTickets | PostgresTickets)
+        return await self.stores.tickets.timeline(ticket_id)
 
     async def live(self, *owners: str, lease_s: float = 60) -> None:
         """Give workers their leases."""
