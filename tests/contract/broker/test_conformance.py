@@ -24,8 +24,10 @@ from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
+from bus.static_member import under_own_name
+from contracts.errors import Misconfigured
 from ops.broker.server import EmbeddedBroker
-from tests.contract.broker.kit import Cluster, batch_of, share_out, take, until
+from tests.contract.broker.kit import LIMIT_S, Cluster, batch_of, share_out, take, until
 
 T0 = 1_700_000_000_000  # a time in ms
 
@@ -361,6 +363,25 @@ async def test_a_static_member_comes_back_without_a_rebalance(cluster: Cluster, 
     again = await cluster.consumer(topic, group_id=group, group_instance_id="b")
     assert (await share_out([other, again], topic, 4))[1] == held
     assert other._coordinator.generation == generation
+
+
+async def test_of_two_static_members_with_one_id_the_first_is_told(cluster: Cluster, group: str) -> None:
+    """Without `under_own_name` they take the id from each other for ever, as aiokafka's heartbeat does not name it."""
+    topic = await cluster.topic(partitions=2)
+    first = await cluster.consumer(group_id=group, group_instance_id="a")
+
+    async def poll() -> None:
+        with under_own_name(first, "a"):
+            first.subscribe([topic])
+            while True:
+                await first.getmany(timeout_ms=20)
+
+    polling = asyncio.create_task(poll())
+    await share_out([first], topic, 2)
+    second = await cluster.consumer(topic, group_id=group, group_instance_id="a")
+    with pytest.raises(Misconfigured, match="instance id 'a'"):
+        await asyncio.wait_for(polling, LIMIT_S)
+    assert await share_out([second], topic, 2) == [{0, 1}]
 
 
 async def test_a_session_timeout_out_of_bounds_is_refused(cluster: Cluster, group: str) -> None:
