@@ -256,7 +256,7 @@ class ParkingContract:
                 answers = await parking.queue(GROUP, [(t, record(offset, t)) for t in tickets])
                 for ticket_id, parked in zip(tickets, answers, strict=True):
                     if not parked and rng.random() < 0.7:
-                        await park(parking, offset, ticket_id)
+                        await parking.park(GROUP, ticket_id, record(offset, ticket_id), wait_s=0, attempts=1, error="")
                     elif not parked:
                         handled[ticket_id].append(offset)
             finished.set()
