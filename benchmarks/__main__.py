@@ -7,6 +7,7 @@ be allowed to create databases. Exit 1 when a bar is missed.
 import argparse
 import asyncio
 import json
+import logging
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from benchmarks.whole_step import b4
 from bus.admin import apply_topics
 from bus.connection import KafkaConnection
 from ops.settings import read_settings
+from ops.telemetry import log_to_stderr
 
 Run = Callable[[Bench, Databases], Awaitable[Result]]
 
@@ -42,6 +44,7 @@ BENCHMARKS: dict[str, Run] = {
 
 def main() -> int:
     """Run what was asked for and report."""
+    log_to_stderr("benchmarks", logging.ERROR)
     settings = read_settings()
     options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     options.add_argument(

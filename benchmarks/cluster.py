@@ -15,7 +15,6 @@ PARTITIONS = 8
 VALUE_BYTES = 200
 _BATCH_BYTES = 256 * 1024
 Headers = list[tuple[str, bytes]]
-_CE_TIME = datetime(2026, 1, 1, tzinfo=UTC).isoformat().encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +32,21 @@ def ticket_value(ticket_id: str) -> bytes:
     return json.dumps(document).encode()
 
 
-def event_headers(event_id: str) -> Headers:
-    """The headers of a customer's message with an id of its own."""
+def event_headers(event_id: str, ce_time: bytes) -> Headers:
+    """The headers of a customer's message with an id of its own. An old `ce_time` would be past its deadline."""
     return [
         ("ce_specversion", b"1.0"),
         ("ce_id", event_id.encode()),
         ("ce_type", b"TicketSubmitted"),
         ("ce_source", b"urn:switchyard:benchmark"),
-        ("ce_time", _CE_TIME),
+        ("ce_time", ce_time),
         ("content-type", b"application/json"),
     ]
+
+
+def now() -> bytes:
+    """The time as a header."""
+    return datetime.now(UTC).isoformat().encode()
 
 
 def event_id_of(partition: int, offset: int) -> str:
@@ -173,13 +177,14 @@ class _Filling:
         self._producer = producer
         self._topic = topic
         self._keys = Keys()
+        self._ce_time = now()
         self._open = [producer.create_batch() for _ in range(PARTITIONS)]
 
     async def add(self, key: bytes, value: bytes, events: bool) -> None:
         """Write one record."""
         partition = self._keys.partition_of(key)
         offset = self.ends[partition]
-        headers = event_headers(event_id_of(partition, offset)) if events else []
+        headers = event_headers(event_id_of(partition, offset), self._ce_time) if events else []
         if self._open[partition].append(timestamp=None, key=key, value=value, headers=headers) is None:
             await self._send(partition)
             self._open[partition].append(timestamp=None, key=key, value=value, headers=headers)

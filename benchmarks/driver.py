@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from benchmarks.machine import Steal, calibrate
 from benchmarks.stats import abba
 
 MOST_STEAL = 0.05
-_END_WITHIN_S = 60.0
+_END_WITHIN_S = 30.0
 
 T = TypeVar("T")
 
@@ -74,15 +75,20 @@ async def start(job: Job) -> Process:
 
 
 async def run(job: Job, *, limit_s: float | None = None) -> Findings:
-    """Run an arm from its start to its end. Raises ArmFailed; TimeoutError: it was killed for taking too long."""
+    """Run an arm from its start to its end. Raises ArmFailed: also when it takes too long."""
     process = await start(job)
+    ending = asyncio.create_task(process.findings())
+    limit_s = limit_s or job.warmup_s + job.window_s + job.wait_s + _END_WITHIN_S
     try:
-        async with asyncio.timeout(limit_s or job.warmup_s + job.window_s + job.wait_s + _END_WITHIN_S):
-            return await process.findings()
-    except (TimeoutError, asyncio.CancelledError):
-        process.child.kill()
-        await process.child.wait()
-        raise
+        await asyncio.wait({ending}, timeout=limit_s)
+        if not ending.done():
+            process.child.send_signal(signal.SIGABRT)  # which leaves a traceback in its log
+        return await ending
+    except ArmFailed as error:
+        raise ArmFailed(f"{job.arm}: {error}") from None
+    finally:
+        if process.child.returncode is None:
+            process.child.kill()
 
 
 async def interleaved(

@@ -126,7 +126,7 @@ def proof(slices: Sequence[Slice[Findings]]) -> dict[str, int]:
     return {
         "out of order": sum(one.out_of_order for one in found),
         "overlaps": sum(one.overlaps for one in found),
-        "handled again": sum(one.handled - one.distinct for one in found),
+        "handled again": sum(one.handled - one.distinct for one in found if one.distinct),
         "unsafe commits": sum(one.unsafe_commits for one in found),
         **{what: round(sum(one.figures.get(what, 0) for one in found)) for what in checked},
     }

@@ -16,7 +16,7 @@ _STORED = {
     "begin_commit": "SELECT count(*) FROM step_inbox WHERE group_name = $1",
 }
 _UNPUBLISHED = {
-    "switchyard_step": "SELECT count(*) FROM outbox WHERE published_at IS NULL",
+    "switchyard_step": "SELECT count(*) FROM outbox",
     "cte_keyed": "SELECT count(*) FROM step_outbox WHERE published_at IS NULL",
     "begin_commit": "SELECT count(*) FROM step_outbox WHERE published_at IS NULL",
 }

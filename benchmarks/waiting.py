@@ -72,7 +72,7 @@ async def b2(bench: Bench) -> Result:
         most = min(tickets, in_flight)
         window_s = bench.sized(4, 2)
         backlog = await bench.cluster.backlog(
-            f"bench.b2.{tickets}.{in_flight}", tickets=tickets, records=_backlog_records(most, window_s, tickets)
+            f"bench.b2.{tickets}.{in_flight}", tickets=tickets, records=_enough_records(in_flight, window_s)
         )
         slices = await interleaved(
             {
@@ -89,9 +89,9 @@ async def b2(bench: Bench) -> Result:
     return Result("B2", "handler waits 10 ms, backlog", arms, {}, _b2_bars(arms), state)
 
 
-def _backlog_records(most: int, window_s: float, tickets: int) -> int:
-    """What lasts for the slice when every lane is busy, with some to spare."""
-    return max(int(most / _B2_WAIT_S * (window_s + 3)), 5 * tickets)
+def _enough_records(in_flight: int, window_s: float) -> int:
+    """What lasts for the slice also where an arm works on many records of a ticket at once."""
+    return int(in_flight / _B2_WAIT_S * (window_s + 3))
 
 
 def _with_occupancy(slices: Mapping[str, Sequence[Slice[Findings]]], most: int, what: str) -> dict[str, Arm]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import faulthandler
 import importlib
 import json
 import logging
@@ -15,9 +16,10 @@ from benchmarks.ledger import Ledger
 
 def main() -> None:
     """Run the job that standard input holds."""
+    faulthandler.enable()
     given = json.loads(sys.stdin.readline())
     job = Job(**{**given, "ends": tuple(given.get("ends", ()))})
-    logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     arm = importlib.import_module(f"benchmarks.arms.{job.arm}")
     with contextlib.suppress(ImportError):
         import uvloop

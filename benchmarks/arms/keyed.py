@@ -47,6 +47,13 @@ class Keyed:
         finally:
             committing.cancel()
 
+    async def finish(self) -> None:
+        """Drop what waits, and let what runs come to its end."""
+        for queue in self._queues.values():
+            while len(queue) > 1:
+                queue.pop()
+        await asyncio.gather(*self._tasks)
+
     async def commit(self) -> None:
         """Commit, for each partition, the offset below which all is handled."""
         offsets = {}
@@ -97,4 +104,5 @@ async def run_keyed(client: AIOKafkaConsumer, handle: Handle, job: Job, ledger: 
     work.cancel()
     with suppress(asyncio.CancelledError):
         await work
+    await keyed.finish()
     await keyed.commit()
