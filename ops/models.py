@@ -5,15 +5,34 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from contracts.ports import AnswerCache, Journal
 from contracts.values import Tier
 from llm.gateway import Gateway, Route
 from llm.prices import Price, Prices
 from llm.provider import Provider
-from ops.settings import LlmSettings
+from ops.settings import LlmSettings, Settings
+from state.answer_cache import RedisAnswerCache
+from state.journal import PostgresJournal
+
+if TYPE_CHECKING:
+    import asyncpg
 
 _STANDIN_KEY = "stand-in"
+
+
+@contextlib.asynccontextmanager
+async def chat_model(tier: Tier, settings: Settings, pool: asyncpg.Pool) -> AsyncIterator[Gateway]:
+    """What answers an agent that asks one tier: its gateway, with the journal in the database and the cache in Redis.
+
+    Raises as `gateway` does.
+    """
+    async with (
+        RedisAnswerCache.open(settings.redis.url.get_secret_value()) as cache,
+        gateway(settings.llm, tier, PostgresJournal(pool), cache) as model,
+    ):
+        yield model
 
 
 @contextlib.asynccontextmanager

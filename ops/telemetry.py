@@ -5,8 +5,9 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-import structlog
 from opentelemetry import trace
+
+_OF_EVERY_RECORD = {*logging.makeLogRecord({}).__dict__, "message"}
 
 
 def trace_records(service: str) -> None:
@@ -29,20 +30,6 @@ def log_to_stderr(service: str, level: int, **fields: object) -> None:
     for package in ("bus", "llm", "ops", "state"):
         logging.getLogger(package).setLevel(level)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it logs, we log or say in our own words
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _with_trace,
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )
-    structlog.contextvars.bind_contextvars(**always)
 
 
 class _JsonLine(logging.Formatter):
@@ -53,20 +40,17 @@ class _JsonLine(logging.Formatter):
         self._always = always
 
     def format(self, record: logging.LogRecord) -> str:
+        written = datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z")
         line: dict[str, object] = {
             "event": record.getMessage(),
             "level": record.levelname.lower(),
-            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
-            "logger": record.name,
-            **self._always,
+            "timestamp": written,
         }
+        line |= {"logger": record.name, **self._always}
+        line |= {name: value for name, value in record.__dict__.items() if name not in _OF_EVERY_RECORD}  # `extra`
+        context = trace.get_current_span().get_span_context()
+        if context.is_valid:
+            line["trace_id"] = trace.format_trace_id(context.trace_id)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(_with_trace(None, "", line), default=str)
-
-
-def _with_trace(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    context = trace.get_current_span().get_span_context()
-    if context.is_valid:
-        event["trace_id"] = trace.format_trace_id(context.trace_id)
-    return event
+        return json.dumps(line, default=str)

@@ -1,13 +1,13 @@
 """The answer cache: what a tenant was answered before, until its time is up. Losing it costs money only."""
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import structlog
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -18,6 +18,7 @@ from contracts.errors import Misconfigured
 WAIT_S = 0.5  # for the whole of one get or put: past it, asking the model is the better deal
 CONNECTIONS = 32
 
+_log = logging.getLogger(__name__)
 _JITTER = (0.8, 1.0)  # answers kept together do not expire together, and none lives longer than asked
 
 
@@ -58,7 +59,7 @@ class RedisAnswerCache:
             return None
         head, _, answer = kept.partition(b"\n")
         if head != key:
-            structlog.get_logger().error("answer cache gave another key's value", tenant_id=tenant_id)
+            _log.error("answer cache gave another key's value", extra={"tenant_id": tenant_id})
             return None
         return answer
 
@@ -74,8 +75,8 @@ class RedisAnswerCache:
             async with asyncio.timeout(WAIT_S), self._turn:
                 return await command()
         except (RedisError, OSError) as error:  # TimeoutError too
-            structlog.get_logger().warning(
-                "answer cache away", doing=doing, tenant_id=tenant_id, error=type(error).__name__
+            _log.warning(
+                "answer cache away", extra={"doing": doing, "tenant_id": tenant_id, "error": type(error).__name__}
             )
             return None
 

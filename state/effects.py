@@ -1,6 +1,7 @@
 """Effects: the world is changed once per effect key, in the same write that notes the key."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,7 +9,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
-import structlog
 
 from contracts.errors import ContractBroken
 from contracts.events import CancelOrder, ChangeAddress, Command, ReturnItems, SendReply, ShopCommand
@@ -31,6 +31,7 @@ KIND_OF_COMMAND: dict[type[Command], str] = {
     ChangeAddress: "change_address",
     SendReply: "send_reply",
 }
+_log = logging.getLogger(__name__)
 _SENT = EffectResult(order=None, amount=Decimal(0))
 
 _LOCK_ORDER = "SELECT document FROM shop_orders WHERE shop_id = $1 AND order_id = $2 FOR UPDATE"
@@ -159,13 +160,8 @@ def result_again(earlier: Effect, command: Command, user_id: str | None) -> Effe
 
 def log_applied(command: ShopCommand) -> None:
     """Say that an order was changed, ids only."""
-    structlog.get_logger().info(
-        "order changed",
-        kind=KIND_OF_COMMAND[type(command)],
-        effect_key=command.effect_key,
-        ticket_id=command.ticket_id,
-        order_id=command.order_id,
-    )
+    ids = {"effect_key": command.effect_key, "ticket_id": command.ticket_id, "order_id": command.order_id}
+    _log.info("order changed", extra={"kind": KIND_OF_COMMAND[type(command)], **ids})
 
 
 async def _locked_order(connection: "Connection", shop_id: str, order_id: str) -> Order | None:

@@ -1,6 +1,7 @@
 """Migrations: numbered SQL files, each applied once, in order, by one starter at a time."""
 
 import hashlib
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
-import structlog
 
 from contracts.errors import Misconfigured
 from state.pool import as_our_errors, open_connection
@@ -22,6 +22,7 @@ DIRECTORY = Path(__file__).parent / "migrations"
 LOCK = 0x5357_4954_4348  # any number that nobody else locks in this database
 LOCK_TIMEOUT_S = 120.0
 
+_log = logging.getLogger(__name__)
 _FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 _BOOKS = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -120,4 +121,4 @@ async def _apply(connection: "Connection", migration: Migration) -> None:
             migration.name,
             migration.checksum,
         )
-    structlog.get_logger().info("migration applied", migration=migration.name)
+    _log.info("migration applied", extra={"migration": migration.name})

@@ -1,18 +1,20 @@
 """The way into PostgreSQL: a pool whose every wait is bounded, and the one place that names asyncpg's errors."""
 
 import asyncio
+import logging
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
-import structlog
 
 from contracts.errors import ContractBroken, Misconfigured, StoreUnavailable
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
+
+_log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5.0
 ACQUIRE_TIMEOUT_S = 10.0  # waiting for a free connection; also bounds giving it back
@@ -150,4 +152,4 @@ async def _close(closing: asyncpg.Pool | asyncpg.Connection) -> None:
             task.cancel()
     outcome = (await asyncio.gather(asyncio.wait_for(task, CLOSE_TIMEOUT_S), return_exceptions=True))[0]
     if outcome is not None:
-        structlog.get_logger().warning("postgres connection cut instead of closed", error=type(outcome).__name__)
+        _log.warning("postgres connection cut instead of closed", extra={"error": type(outcome).__name__})

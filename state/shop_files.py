@@ -1,12 +1,12 @@
 """A shop's export on disk, and putting it into the database."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
-import structlog
 from pydantic import ValidationError
 
 from contracts.errors import ContractBroken, Misconfigured
@@ -19,6 +19,8 @@ from state.shop_rules import email_key
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
+
+_log = logging.getLogger(__name__)
 
 ValueT = TypeVar("ValueT", bound=Value)
 _Rows = Mapping[str, tuple[Sequence[str], Sequence[tuple[object, ...]]]]  # by table: columns and records
@@ -63,7 +65,7 @@ async def load_shop(pool: asyncpg.Pool, shop_id: str, export: ShopExport) -> dic
         except asyncpg.UniqueViolationError as error:
             raise ContractBroken(f"the export holds a row twice: {error.constraint_name}") from error
     counts = {table.removeprefix("shop_"): len(records) for table, (_, records) in rows.items()}
-    structlog.get_logger().info("shop loaded", shop_id=shop_id, **counts)
+    _log.info("shop loaded", extra={"shop_id": shop_id, **counts})
     return counts
 
 

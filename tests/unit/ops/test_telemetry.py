@@ -26,7 +26,7 @@ def test_a_line_of_any_of_our_loggers_is_one_json_object(capsys: pytest.CaptureF
     try:
         raise ValueError("no")
     except ValueError:
-        logging.getLogger("state.pool").exception("it failed")
+        logging.getLogger("state.pool").exception("it failed", extra={"ticket_id": "t1"})
     logging.getLogger("asyncio").info("not ours, and no warning")
 
     assigned, failed = (json.loads(line) for line in capsys.readouterr().err.splitlines())
@@ -34,4 +34,5 @@ def test_a_line_of_any_of_our_loggers_is_one_json_object(capsys: pytest.CaptureF
     assert (assigned["level"], assigned["logger"]) == ("info", "bus.membership")
     assert (assigned["service"], assigned["worker"]) == ("lookup", 2)
     assert assigned["trace_id"] == f"{span.get_span_context().trace_id:032x}"
+    assert failed["ticket_id"] == "t1"
     assert failed["exception"].endswith("ValueError: no")
