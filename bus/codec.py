@@ -1,8 +1,10 @@
 """Between records and events: CloudEvents 1.0 in binary mode, or a plain JSON ticket."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
@@ -14,6 +16,9 @@ from contracts.ports import OutgoingRecord, Record
 from contracts.topics import Topic, topic_of
 
 _SPEC_VERSION = "1.0"
+_SPEC_VERSION_HEADER = ("ce_specversion", _SPEC_VERSION.encode())
+_CONTENT_TYPE_HEADER = ("content-type", b"application/json")
+_WRITTEN_BY_CUSTOMERS = frozenset({TicketSubmitted, CustomerReplied})
 _UNNAMED_PRODUCER = "urn:switchyard:producer"
 _ROOM_FOR_THE_REST = 4096  # key, our headers and Kafka's own framing
 
@@ -30,26 +35,31 @@ def encode(
 ) -> OutgoingRecord:
     """An event as the record that carries it. Raises ContractBroken: it does not fit its topic."""
     topic = topic_of(payload)
-    headers = {
-        "ce_specversion": _SPEC_VERSION,
-        "ce_id": event_id,
-        "ce_type": payload.type_name(),
-        "ce_source": source,
-        "ce_time": text_of(time),
-        "ce_dataschema": _schema_of(type(payload)),
-        "ce_causationid": cause.id if cause else None,
-        "content-type": "application/json",
-        "traceparent": traceparent,
-        "deadline": text_of(deadline) if deadline else None,
-    }
+    name, schema = _names_of(type(payload))
+    headers = [
+        _SPEC_VERSION_HEADER,
+        ("ce_id", event_id.encode()),
+        ("ce_type", name),
+        ("ce_source", source.encode()),
+        ("ce_time", text_of(time).encode()),
+        ("ce_dataschema", schema),
+        _CONTENT_TYPE_HEADER,
+    ]
+    if cause is not None:
+        headers.append(("ce_causationid", cause.id.encode()))
+    if traceparent is not None:
+        headers.append(("traceparent", traceparent.encode()))
+    if deadline is not None:
+        headers.append(("deadline", text_of(deadline).encode()))
     return OutgoingRecord(
-        event_id=event_id,
-        type=payload.type_name(),
-        ticket_id=payload.ticket_id,
-        topic=topic.name,
-        value=_json(payload, topic),
-        headers=tuple((name, text.encode()) for name, text in headers.items() if text is not None),
+        event_id, payload.type_name(), payload.ticket_id, topic.name, _json(payload, topic), tuple(headers)
     )
+
+
+@functools.cache
+def _names_of(payload: type[Payload]) -> tuple[bytes, bytes]:
+    """A payload class's name and schema, as headers carry them."""
+    return payload.type_name().encode(), _schema_of(payload).encode()
 
 
 def _json(payload: Payload, topic: Topic) -> bytes:
@@ -62,6 +72,7 @@ def _json(payload: Payload, topic: Topic) -> bytes:
     return value
 
 
+@functools.cache
 def _schema_of(payload: type[Payload]) -> str:
     return f"urn:switchyard:{payload.type_name()}:{payload.schema_version}"
 
@@ -78,10 +89,10 @@ class Codec:
 
         Raises Undecodable or UnknownSchemaVersion. Their messages name the field, never what a stranger wrote.
         """
+        if not record.headers and topic.bare_json:
+            return self._bare(topic, record)
         headers = Headers(record.headers)
-        payload = _payload(topic, headers, record.value)
-        if record.key and record.key != payload.ticket_id.encode():
-            raise Undecodable("the key is not the ticket_id")
+        payload = _payload(record, _kind(topic, headers))
         time = headers.instant("ce_time") or self._written_at(record)
         return Event(
             id=headers.identifier("ce_id") or _derived_id(payload),
@@ -93,6 +104,15 @@ class Codec:
             traceparent=headers.traceparent(),
         )
 
+    def _bare(self, topic: Topic, record: Record) -> Event:
+        """The same, for a record without headers."""
+        kind = topic.payloads[0]
+        if not issubclass(kind, Payload):
+            raise Undecodable(f"a record without headers is nothing that {topic.name} holds")
+        payload = _payload(record, kind)
+        time = self._written_at(record)
+        return Event(_derived_id(payload), _UNNAMED_PRODUCER, time, payload, self._deadline(payload, time))
+
     def _written_at(self, record: Record) -> datetime:
         """The record's timestamp; now when a client left it out or made it up."""
         try:
@@ -101,30 +121,33 @@ class Codec:
             return self.clock()
 
     def _deadline(self, payload: Payload, time: datetime) -> datetime | None:
-        if not isinstance(payload, TicketSubmitted | CustomerReplied):
+        if type(payload) not in _WRITTEN_BY_CUSTOMERS:
             return None
-        if payload.deadline is not None:
-            return in_utc(payload.deadline, "deadline")
+        asked: datetime | None = payload.deadline  # type: ignore[attr-defined]
+        if asked is not None:
+            return in_utc(asked, "deadline")
         try:
             return time + self.default_deadline
         except OverflowError as error:
             raise Undecodable("ce_time is out of range") from error
 
 
-def _payload(topic: Topic, headers: Headers, value: bytes | None) -> Payload:
-    kind = _kind(topic, headers)
-    if value is None:
+def _payload(record: Record, kind: type[Payload]) -> Payload:
+    if record.value is None:
         raise Undecodable("the record has no value")
     try:
-        return kind.model_validate_json(value, extra="ignore")
+        payload = kind.model_validate_json(record.value, extra="ignore")
     except ValidationError as error:
         raise Undecodable(_complaint(kind, error)) from None  # its text quotes the input
+    if record.key and record.key != payload.ticket_id.encode():
+        raise Undecodable("the key is not the ticket_id")
+    return payload
 
 
 def _kind(topic: Topic, headers: Headers) -> type[Payload]:
-    kinds = {p.type_name(): p for p in topic.payloads if issubclass(p, Payload)}
     if headers.identifier("ce_specversion") not in (None, _SPEC_VERSION):
         raise UnknownSchemaVersion("the header ce_specversion is not 1.0")
+    kinds = _kinds_on(topic.payloads)
     name = headers.identifier("ce_type")
     if name is None and topic.bare_json:
         name = topic.payloads[0].type_name()
@@ -133,6 +156,12 @@ def _kind(topic: Topic, headers: Headers) -> type[Payload]:
     if headers.identifier("ce_dataschema") not in (None, _schema_of(kinds[name])):
         raise UnknownSchemaVersion(f"the header ce_dataschema is not {_schema_of(kinds[name])}")
     return kinds[name]
+
+
+@functools.cache
+def _kinds_on(payloads: tuple[type[Any], ...]) -> dict[str, type[Payload]]:
+    """The payload classes of a topic by their names."""
+    return {payload.type_name(): payload for payload in payloads if issubclass(payload, Payload)}
 
 
 def _complaint(kind: type[Payload], error: ValidationError) -> str:

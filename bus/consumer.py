@@ -88,7 +88,11 @@ class Worker:
             failed=self._fail,
         )
         self._sweep = Sweep(
-            stores, owner, Signature(agent.name, agent.version), self._relay.put, grace_s=options.expiry_grace_s
+            stores,
+            lambda: self._relay.owner,
+            Signature(agent.name, agent.version),
+            self._relay.put,
+            grace_s=options.expiry_grace_s,
         )
 
     @property

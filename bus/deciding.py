@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
+from types import TracebackType
 
 from bus.delivery import Delivery
 from bus.middleware import DeadlinePassed, seconds_until
@@ -50,13 +51,38 @@ class Deciding:
     async def _decided(self, ticket: Ticket, event: Event, limit: datetime | None) -> Step:
         if limit is None:
             return await self.decide(ticket, event)
-        try:
-            async with asyncio.timeout(seconds_until(limit)) as clock:
-                return await self.decide(ticket, event)
-        except TimeoutError as error:
-            if clock.expired():
-                raise DeadlinePassed("the deadline passed while deciding") from error
-            raise
+        async with _Limit(seconds_until(limit)):
+            return await self.decide(ticket, event)
+
+
+class _Limit:
+    """What `asyncio.timeout` does, at a tenth of its cost: there is one for every delivery.
+
+    Raises DeadlinePassed: the time ran out first. An error of the block, a TimeoutError too, passes through.
+    """
+
+    __slots__ = ("_passed", "_task", "_timer", "_wait_s")
+
+    def __init__(self, wait_s: float) -> None:
+        self._wait_s = max(0.0, wait_s)
+        self._passed = False
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._timer = asyncio.get_running_loop().call_later(self._wait_s, self._pass)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        if self._passed and self._task.uncancel() <= 0 and kind is asyncio.CancelledError:
+            raise DeadlinePassed("the deadline passed while deciding") from error
+
+    def _pass(self) -> None:
+        self._passed = True
+        self._task.cancel()
 
 
 def timing_out(by: Signature) -> Decide:

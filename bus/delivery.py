@@ -17,7 +17,7 @@ from contracts.events import (
 from contracts.ports import ParkedRecord, Position, Record
 from contracts.ticket import Ticket
 
-_TIMED = (TicketSubmitted, CustomerReplied, LookupRequested, ReasoningRequested)
+_TIMED = frozenset({TicketSubmitted, CustomerReplied, LookupRequested, ReasoningRequested})
 
 
 class Delivery:
@@ -71,7 +71,7 @@ class Delivery:
         if isinstance(decoded, Event):
             self.key = decoded.data.ticket_id
             self.tenant = decoded.data.tenant_id
-            if isinstance(decoded.data, _TIMED):
+            if type(decoded.data) in _TIMED:  # pydantic's isinstance is dear
                 self.limit = decoded.deadline
         elif self.record.key is not None:  # it takes its turn among those of the ticket it names
             self.key = self.record.key.decode("utf-8", "backslashreplace")

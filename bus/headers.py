@@ -1,5 +1,6 @@
 """Record headers, read with suspicion: a stranger may have written them."""
 
+import contextlib
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from contracts.errors import Undecodable
 from contracts.values import Identifier
 
 _IDENTIFIER: TypeAdapter[str] = TypeAdapter(Identifier)
+_UTC_TEXT = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}|\.\d{6})?Z")  # what `text_of` writes, and most others
 _INSTANT: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -32,9 +34,13 @@ class Headers:
 
     def instant(self, name: str) -> datetime | None:
         """A time in UTC. Raises Undecodable: it is not ISO 8601 with an offset."""
-        text = self.identifier(name)
-        if text is None:
+        value = self._values.get(name)
+        if value is None:
             return None
+        if _UTC_TEXT.fullmatch(value):
+            with contextlib.suppress(ValueError):  # a day that is none: told below
+                return datetime.fromisoformat(value.decode())
+        text = self.identifier(name)
         try:
             return in_utc(_INSTANT.validate_strings(text), name)
         except ValidationError as error:
@@ -56,4 +62,6 @@ def in_utc(moment: datetime, name: str) -> datetime:
 
 def text_of(moment: datetime) -> str:
     """A moment as headers carry it: ISO 8601, UTC."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat().removesuffix("+00:00") + "Z"

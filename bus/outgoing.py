@@ -18,7 +18,7 @@ def outgoing_of(step: Step, cause: Event, by: Signature) -> tuple[OutgoingRecord
     if not payloads:
         return ()
     for payload in payloads:
-        if (payload.ticket_id, payload.tenant_id) != (ticket.ticket_id, ticket.tenant_id):
+        if payload.ticket_id != ticket.ticket_id or payload.tenant_id != ticket.tenant_id:
             raise ContractBroken(f"{payload.type_name()} is about another ticket")
     time, traceparent = datetime.now(UTC), current_traceparent()
     return tuple(

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
+from bus import tracing
 from bus.deciding import Decide, Deciding, timing_out
 from bus.delivery import Delivery
 from bus.handler import Handler
 from bus.middleware import compose, decoded, deduplicated, judged, retried, within_deadline
 from bus.options import WorkerOptions
-from bus.tracing import traced
 from contracts.ports import Agent, TicketStore
 from contracts.ticket import Signature
 
@@ -24,7 +24,7 @@ def pipeline(
 
     return compose(
         patient(agent.handle),
-        traced(agent.name),  # its span sees the outcome
+        *([tracing.traced(agent.name)] if tracing.is_set_up() else []),  # its span sees the outcome
         judged,
         decoded,
         deduplicated(handled_in_lane),

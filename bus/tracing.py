@@ -14,8 +14,6 @@ def traced(group: str) -> Middleware:
     """Open one `process <topic>` span a delivery, a child of the record's own trace."""
 
     async def middleware(call_next: Handler, delivery: Delivery) -> Outcome:
-        if not _is_recording():
-            return await call_next(delivery)
         with trace.get_tracer("switchyard.bus").start_as_current_span(
             f"process {delivery.record.topic}",
             context=_W3C.extract(_carrier(delivery)),
@@ -49,7 +47,7 @@ def trace_id_of(delivery: Delivery) -> str | None:
     return trace.format_trace_id(context.trace_id) if context.is_valid else None
 
 
-def _is_recording() -> bool:
+def is_set_up() -> bool:
     """Whether anybody set up tracing: spans that go nowhere cost as much as the step itself."""
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 

@@ -17,6 +17,7 @@ from contracts.values import Disposition, FreeText, Identifier, Label, Money, Ti
 
 DEFAULT_TENANT = "default"
 _NAMESPACE = uuid.UUID("6f1d8a52-5a3e-5c1b-9d27-0f7f3f0c7e11")
+_NAMESPACE_BYTES = _NAMESPACE.bytes
 
 
 class Payload(Value):
@@ -59,7 +60,7 @@ class TicketSubmitted(Payload):
             ]
         )
         digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
-        return str(uuid.uuid5(_NAMESPACE, f"{self.ticket_id}\x1f{digest}"))
+        return _named_uuid(f"{self.ticket_id}\x1f{digest}")
 
 
 class CustomerReplied(Payload):
@@ -311,4 +312,11 @@ class Event:
 
 def caused_id(cause_id: str, group: str, index: int) -> str:
     """The id of the index-th event that a group emits for a cause: the same at every retry."""
-    return str(uuid.uuid5(_NAMESPACE, f"{cause_id}\x1f{group}\x1f{index}"))
+    return _named_uuid(f"{cause_id}\x1f{group}\x1f{index}")
+
+
+def _named_uuid(name: str) -> str:
+    """What `str(uuid.uuid5(_NAMESPACE, name))` is, many times faster: one for each event that is read or sent."""
+    digest = hashlib.sha1(_NAMESPACE_BYTES + name.encode(), usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(digest[16], 16) & 3]
+    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"

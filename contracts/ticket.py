@@ -30,6 +30,9 @@ from contracts.shop import ActionKind, Address
 from contracts.values import Disposition, Label, Money, Priority, Value
 
 
+_HANDOFFS = frozenset({LookupRequested, ReasoningRequested})
+
+
 class Desk(StrEnum):
     """Who has a round. CLOSED: its outcome was emitted."""
 
@@ -107,13 +110,16 @@ class Ticket(Value):
         """The desk that has the newest open round, or how the newest round ended."""
         if not self.rounds:
             return "new"
-        newest = next((r for r in reversed(self.rounds) if r.is_open), self.rounds[-1])
-        return str(newest.desk if newest.is_open else newest.disposition)
+        for round_ in reversed(self.rounds):
+            if round_.desk is not Desk.CLOSED:
+                return round_.desk.value
+        return str(self.rounds[-1].disposition)
 
     @property
     def deadline(self) -> datetime | None:
         """When the first of its open rounds must have its outcome; None: no open round has a deadline."""
-        return min((r.deadline for r in self.rounds if r.is_open and r.deadline is not None), default=None)
+        deadlines = [r.deadline for r in self.rounds if r.deadline is not None and r.desk is not Desk.CLOSED]
+        return min(deadlines) if deadlines else None
 
     def round(self, number: int) -> Round:
         """The round of that number. Raises ContractBroken: the ticket has no such round."""
@@ -284,7 +290,7 @@ def effect_key(ticket: Ticket, round_number: int, what: str) -> str:
 
 def event_deadline(payload: Payload, cause: Event) -> datetime | None:
     """Handoffs inherit the cause's deadline; what is already decided has none."""
-    return cause.deadline if isinstance(payload, LookupRequested | ReasoningRequested) else None
+    return cause.deadline if type(payload) in _HANDOFFS else None
 
 
 def _orders_of(round_: Round) -> tuple[str, ...]:

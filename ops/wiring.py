@@ -15,7 +15,7 @@ from bus.connection import KafkaConnection
 from bus.consumer import Worker
 from bus.options import WorkerOptions
 from contracts.errors import Misconfigured
-from contracts.ports import Agent, ChatModel, EffectsPort, Shop, TicketStore
+from contracts.ports import Agent, ChatModel, EffectsPort, Shop
 from contracts.topics import INBOX_OF_GROUP
 from ops.models import gateway
 from ops.settings import KafkaSettings, Settings
@@ -25,8 +25,8 @@ from state.effects import PostgresEffects
 from state.journal import PostgresJournal
 from state.migrate import migrate
 from state.pool import open_pool
-from state.postgres_tickets import PostgresTickets
 from state.shop import PostgresShop
+from state.stores import postgres_stores
 
 if TYPE_CHECKING:
     import asyncpg
@@ -65,10 +65,9 @@ async def worker(name: str, settings: Settings) -> AsyncIterator[Worker]:
         raise Misconfigured(f"there is no agent {name!r}; the agents are {', '.join(AGENTS)}")
     async with database(settings) as pool, contextlib.AsyncExitStack() as open_until_stop:
         agent = await _agent(name, settings, pool, open_until_stop)
-        store: TicketStore = PostgresTickets(pool)
         yield Worker(
             agent,
-            store,
+            postgres_stores(pool),
             kafka_connection(settings.kafka),
             topic=INBOX_OF_GROUP[name],
             options=WorkerOptions(
@@ -76,6 +75,7 @@ async def worker(name: str, settings: Settings) -> AsyncIterator[Worker]:
                 default_deadline=settings.agents.default_deadline,
                 drain_timeout_s=settings.agents.drain_timeout_s,
                 tenants=frozenset(settings.tenants),
+                instance_id=settings.kafka.instance_id,
             ),
         )
 

@@ -19,7 +19,7 @@ def to_json(value: BaseModel, *, exclude: set[str] | None = None) -> str:
         text = value.model_dump_json(exclude=exclude)
     except PydanticSerializationError as error:
         raise ContractBroken(f"{type(value).__name__} holds text that is not Unicode") from error
-    if _NUL.search(text):
+    if "\\u0000" in text and _NUL.search(text):  # the search alone takes longer than writing the document
         raise ContractBroken(f"{type(value).__name__} holds a NUL character")
     return text
 
