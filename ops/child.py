@@ -24,7 +24,7 @@ def main() -> None:
     """Be a worker until the parent, SIGINT or SIGTERM says otherwise."""
     agent, number = sys.argv[1], int(sys.argv[2])
     log_to_stderr(agent, logging.INFO, worker=number)
-    trace_records(agent)
+    trace_records()
     try:
         settings = read_settings()
         run(until_signalled(lambda stopping: _work(agent, settings, stopping)))

@@ -117,7 +117,7 @@ def _run_one(agent: str, as_json: bool) -> None:
         _print({"ready": agent}, as_json, f"{agent} is ready")
 
     log_to_stderr(agent, logging.INFO)
-    trace_records(agent)
+    trace_records()
     settings = read_settings()
     run(until_signalled(lambda stopping: work(agent, settings, stopping, ready)))
 
