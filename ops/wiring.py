@@ -8,21 +8,15 @@ from typing import TYPE_CHECKING
 
 from agents.effects import Effects
 from agents.lookup import Lookup
-from agents.prompts import load_prompt
-from agents.reasoning import Reasoning
-from agents.triage import Triage
 from bus.connection import KafkaConnection
 from bus.consumer import Worker
 from bus.options import WorkerOptions
 from contracts.errors import Misconfigured
 from contracts.ports import Agent, ChatModel, EffectsPort, Shop
 from contracts.topics import INBOX_OF_GROUP
-from ops.models import gateway
 from ops.settings import KafkaSettings, Settings
 from ops.versions import agent_version
-from state.answer_cache import RedisAnswerCache
 from state.effects import PostgresEffects
-from state.journal import PostgresJournal
 from state.migrate import migrate
 from state.pool import open_pool
 from state.shop import PostgresShop
@@ -90,11 +84,20 @@ async def _agent(
     if name == "effects":
         port: EffectsPort = PostgresEffects(pool, settings.shop_of)
         return Effects(port=port, shop=shop, version=agent_version(name))
+    return await _asking_agent(name, settings, pool, shop, open_until_stop)
+
+
+async def _asking_agent(
+    name: str, settings: Settings, pool: asyncpg.Pool, shop: Shop, open_until_stop: contextlib.AsyncExitStack
+) -> Agent:
+    """An agent that asks a model. What that takes is imported only now: the others start without."""
+    from agents.prompts import load_prompt
+    from agents.reasoning import Reasoning
+    from agents.triage import Triage
+    from ops.models import chat_model
+
     prompt = load_prompt(name)
-    cache = await open_until_stop.enter_async_context(RedisAnswerCache.open(settings.redis.url.get_secret_value()))
-    model: ChatModel = await open_until_stop.enter_async_context(
-        gateway(settings.llm, prompt.tier, PostgresJournal(pool), cache)
-    )
+    model: ChatModel = await open_until_stop.enter_async_context(chat_model(prompt.tier, settings, pool))
     version = agent_version(name, models=[":".join(settings.llm.model_of(prompt.tier))])
     if name == "triage":
         return Triage(model=model, version=version, prompt=prompt, min_confidence=settings.agents.min_confidence)
