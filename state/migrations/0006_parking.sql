@@ -44,3 +44,7 @@ CREATE TABLE parked_records (
     UNIQUE (group_name, ticket_id, topic, partition, kafka_offset, timestamp_ms),
     FOREIGN KEY (group_name, ticket_id) REFERENCES parked_tickets
 );
+
+-- Room is given back early: both tables turn over all the time.
+ALTER TABLE parked_tickets SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
+ALTER TABLE parked_records SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);

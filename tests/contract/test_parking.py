@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from contracts.errors import StoreUnavailable
+from contracts.errors import ContractBroken, StoreUnavailable
 from contracts.ports import ParkedRecord, Record
 from state.memory_parking import MemoryParking
 from state.postgres_parking import PostgresParking
@@ -376,6 +376,29 @@ class TestOnPostgres(ParkingContract):
         await asyncio.gather(*(parking.queue(GROUP, order) for order in (there, there[::-1]) for _ in range(5)))
         for ticket_id in tickets:
             assert sorted(await drain(parking, ticket_id)) == [10, 11, 12]
+
+    async def test_a_ticket_that_cannot_be_parked_keeps_no_other_from_it(self, parking: PostgresParking) -> None:
+        tickets = ["t1", "nul \0", "t2"]
+        results = await asyncio.gather(*(park(parking, ticket_id=t) for t in tickets), return_exceptions=True)
+        assert [type(result) for result in results] == [ParkedRecord, ContractBroken, ParkedRecord]
+
+    async def test_two_processes_that_park_and_release_the_same_tickets_do_not_lock_each_other_out(
+        self, parking: PostgresParking, pool: asyncpg.Pool
+    ) -> None:
+        here, there = parking, PostgresParking(pool)
+        tickets = [f"t{n}" for n in range(200)]
+        for _ in range(10):
+            await asyncio.gather(
+                *(here.park(GROUP, t, record(10, t), wait_s=0, attempts=1, error="") for t in tickets),
+                *(there.park(GROUP, t, record(10, t), wait_s=0, attempts=1, error="") for t in reversed(tickets)),
+            )
+            found = await due(parking)
+            assert {one.ticket_id for one in found} == set(tickets)
+            await asyncio.gather(
+                *(here.release(GROUP, one.ticket_id, one.parked_id) for one in found),
+                *(there.release(GROUP, one.ticket_id, one.parked_id) for one in reversed(found)),
+            )
+            assert await due(parking) == []
 
     async def test_a_person_sees_why_a_ticket_waits(self, parking: PostgresParking, pool: asyncpg.Pool) -> None:
         await park(parking)
