@@ -4,18 +4,19 @@ import argparse
 import asyncio
 import json
 import logging
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
 
 from tests.drill.bed import bed_of
-from tests.drill.plan import plan_of
+from tests.drill.plan import plan_of, plan_with
 from tests.drill.report import as_json, as_table, told
-from tests.drill.rows import ROWS, Row
+from tests.drill.rows import rows_of
 from tests.drill.run import Result, drill
 from tests.services.reaper import Reaper
 
@@ -41,22 +42,30 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
     parser.add_argument("--runs", type=int, default=None, help="how many seeds in a row (default: 1, or no end)")
     parser.add_argument("--rows", default="", help="only these faults, by number: 1,2,…")
+    parser.add_argument("--together", action="store_true", help="all of --rows in each run, in that order")
     parser.add_argument("--minutes", type=float, default=None, help="begin no run after so long")
     parser.add_argument("--json", default=None, metavar="FILE", help="write the figures there too")
     parser.add_argument("--ledgers", default=None, metavar="FOLDER", help="where failing runs leave theirs")
+    parser.add_argument("--keep", action="store_true", help="keep the ledgers of sound runs too")
     return parser.parse_args()
 
 
 async def _runs(arguments: argparse.Namespace, reaper: Reaper) -> list[Result]:
-    rows = _rows(arguments.rows)
+    rows = rows_of(arguments.rows)
     folder = Path(arguments.ledgers or tempfile.mkdtemp(prefix="switchyard-drill-"))
     results: list[Result] = []
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _tell_where_everything_is)
     async with bed_of(reaper) as bed:
         for seed in _seeds(arguments):
-            plan = plan_of(seed, rows)
-            results.append(await drill(plan, bed, folder / plan.name))
-            print(told(results[-1], arguments.rows, folder / plan.name), flush=True)
+            plan = plan_with(seed, rows) if arguments.together else plan_of(seed, rows)
+            results.append(await drill(plan, bed, folder / plan.name, keep=arguments.keep))
+            print(told(results[-1], arguments.rows, folder / plan.name, together=arguments.together), flush=True)
     return results
+
+
+def _tell_where_everything_is() -> None:
+    for task in asyncio.all_tasks():
+        task.print_stack(limit=6)
 
 
 def _seeds(arguments: argparse.Namespace) -> Iterator[int]:
@@ -65,14 +74,6 @@ def _seeds(arguments: argparse.Namespace) -> Iterator[int]:
     for seed in range(arguments.seed, arguments.seed + runs):
         if time.monotonic() < until:
             yield seed
-
-
-def _rows(asked: str) -> Sequence[Row]:
-    numbers = {int(number) for number in asked.split(",") if number}
-    unknown = numbers - {row.number for row in ROWS}
-    if unknown:
-        raise SystemExit(f"no such rows: {sorted(unknown)}; row 30 waits for redriving, the others are not ours")
-    return [row for row in ROWS if not numbers or row.number in numbers]
 
 
 if __name__ == "__main__":

@@ -144,13 +144,19 @@ class Crew:
             code = await process.wait()
             self.reaper.forget(process.pid)
             self.ledger.note("exit", worker=member.name, code=code, dismissed=member.dismissed)
-            condemned, member.condemned = member.condemned and code == -signal.SIGKILL, False
-            if not condemned and not (member.dismissed and code in (0, -signal.SIGKILL)):
-                self.ended.append(f"{member.name} ended by itself with code {code}")
-            if member.dismissed:
+            self._note_end(member, process, code)
+            if not member.dismissed:
+                await asyncio.sleep(_RESTART_AFTER_S)
+            if member.dismissed:  # perhaps while we slept
                 return
-            await asyncio.sleep(_RESTART_AFTER_S)
             await self._start(member)
+
+    def _note_end(self, member: Member, process: asyncio.subprocess.Process, code: int) -> None:
+        """Note an end that nobody asked for. One that never took records could not start: a supervisor's business."""
+        condemned, member.condemned = member.condemned and code == -signal.SIGKILL, False
+        asked = member.dismissed and code in (0, -signal.SIGKILL)
+        if not condemned and not asked and process.pid in self._ready(member):
+            self.ended.append(f"{member.name} ended by itself with code {code}")
 
 
 def _environment() -> Mapping[str, str]:

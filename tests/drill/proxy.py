@@ -56,6 +56,7 @@ class Proxy:
     listen: int = 0  # the proxy's; 0: any
     new_tap: Callable[[], Tap] | None = None
     weather: Weather = field(default_factory=Weather)
+    failures: list[BaseException] = field(default_factory=list)  # of the proxy itself, which should have none
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _cleared: asyncio.Event = field(default_factory=asyncio.Event)
@@ -109,7 +110,12 @@ class Proxy:
         """`accept`, in a task that `close` ends."""
         task = asyncio.create_task(self.accept(reader, writer))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failures.append(error)
 
     async def _carry(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, tap: Tap | None, *, is_answer: bool

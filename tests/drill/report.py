@@ -10,7 +10,7 @@ from tests.drill.run import Result
 _SHOWN = 8  # violations of a run
 
 
-def told(result: Result, rows: str, folder: Path) -> str:
+def told(result: Result, rows: str, folder: Path, *, together: bool = False) -> str:
     """One run, in a line; with what was broken and how to run it again when something was."""
     plan = result.plan
     faults = ", ".join(f"{row.number} {row.name}" for row in plan.rows)
@@ -22,7 +22,11 @@ def told(result: Result, rows: str, folder: Path) -> str:
         return f"ok   {head}"
     broken = [f"  {violation.law}: {violation.what}" for violation in result.violations[:_SHOWN]]
     more = [f"  and {len(result.violations) - _SHOWN} more"] if len(result.violations) > _SHOWN else []
-    again = f"  again: python -m tests.drill --seed {plan.seed}" + (f" --rows {rows}" if rows else "")
+    again = (
+        f"  again: python -m tests.drill --seed {plan.seed}"
+        + (f" --rows {rows}" if rows else "")
+        + " --together" * together
+    )
     done = [f"  done: {note}" for note in result.notes]
     return "\n".join([f"FAIL {head}", *broken, *more, *done, again, f"  ledgers: {folder}"])
 

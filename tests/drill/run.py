@@ -174,8 +174,8 @@ class Result:
     recovery_s: float | None
 
 
-async def drill(plan: Plan, bed: Bed, folder: Path) -> Result:
-    """Do one run. Its ledgers stay in the folder when a law was broken."""
+async def drill(plan: Plan, bed: Bed, folder: Path, *, keep: bool = False) -> Result:
+    """Do one run. Its ledgers stay in the folder when a law was broken, or when told to keep them."""
     began = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tries").mkdir()
@@ -185,8 +185,10 @@ async def drill(plan: Plan, bed: Bed, folder: Path) -> Result:
         evidence = await gathered(run)
         evidence.recovery_s, evidence.limit_s = recovery_s, _REST_WITHIN_S
         evidence.why_not_at_rest = run.notes[-1] if recovery_s is None else ""
+    if failures := [failure for way in bed.ways for failure in way.failures]:
+        raise ExceptionGroup("the proxies failed", failures)  # type: ignore[type-var]
     violations = judge(evidence)
-    if not violations:
+    if not violations and not keep:
         shutil.rmtree(folder)
     applied = {effect.key for effect in evidence.effects}
     bought = [b.event for b in evidence.bought]
@@ -211,10 +213,14 @@ async def _faults(run: Run) -> float | None:
         await asyncio.sleep(run.rng.uniform(0.2, 1.0))
         await _one_fault(run, row)
     await run.bed.heal()
+    run.ledger.note("healed")
     for member in run.crew.members:
         member.send(signal.SIGCONT)
     await asyncio.gather(*run.publishing)
-    return await run.until_at_rest(_REST_WITHIN_S)
+    run.ledger.note("published")
+    recovery_s = await run.until_at_rest(_REST_WITHIN_S)
+    run.ledger.note("at rest", recovery_s=recovery_s)
+    return recovery_s
 
 
 async def _one_fault(run: Run, row: Row) -> None:
@@ -246,12 +252,19 @@ async def _system(plan: Plan, bed: Bed, folder: Path) -> AsyncIterator[Run]:
         yield run
     finally:
         await bed.heal()
-        for task in run.publishing:
-            task.cancel()
-        sampling.cancel()
-        await asyncio.gather(crew.close(), desk.close(), sampling, *run.publishing, return_exceptions=True)
-        ledger.close()
+        await _ended(sampling, *run.publishing)
+        await asyncio.gather(crew.close(), desk.close())
         await _unmade(run)
+        ledger.close()
+
+
+async def _ended(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks until they are over: clients swallow a cancellation now and then."""
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=1.0)
 
 
 async def _made(plan: Plan, bed: Bed) -> None:

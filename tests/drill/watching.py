@@ -16,6 +16,7 @@ from bus.closing import close_consumer
 from bus.connection import KafkaConnection
 from tests.drill.ledger import true_time
 from tests.drill.oracles import Place, Sample
+from tests.system.kit import until
 
 _SAMPLE_EVERY_S = 0.15
 _PATIENCE_S = 5.0
@@ -57,24 +58,29 @@ async def create_topic(connection: KafkaConnection, name: str, partitions: int, 
     async with admin_of(connection) as admin:
         settings = {key.replace("_", "."): value for key, value in config.items()}
         await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=settings)])
-        while len(await _partitions(admin, name)) < partitions:
-            await asyncio.sleep(0.02)
+        await until(lambda: _has_partitions(admin, name, partitions), f"the topic {name}")
 
 
 async def delete_topics(connection: KafkaConnection, names: Sequence[str]) -> None:
     """Delete topics and see them gone."""
     async with admin_of(connection) as admin:
         await admin.delete_topics(list(names))
-        while set(names) & set(await admin.list_topics()):
-            await asyncio.sleep(0.05)
+        await until(lambda: _has_none(admin, names), f"the deletion of {names}")
 
 
 async def add_partitions(connection: KafkaConnection, name: str, total: int) -> None:
     """Raise a topic's partitions."""
     async with admin_of(connection) as admin:
         await admin.create_partitions({name: NewPartitions(total)})
-        while len(await _partitions(admin, name)) < total:
-            await asyncio.sleep(0.05)
+        await until(lambda: _has_partitions(admin, name, total), f"{total} partitions of {name}")
+
+
+async def _has_partitions(admin: AIOKafkaAdminClient, name: str, count: int) -> bool:
+    return len(await _partitions(admin, name)) >= count
+
+
+async def _has_none(admin: AIOKafkaAdminClient, names: Sequence[str]) -> bool:
+    return not set(names) & set(await admin.list_topics())
 
 
 async def _partitions(admin: AIOKafkaAdminClient, name: str) -> list[int]:
