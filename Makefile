@@ -6,8 +6,9 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 UV := .cache/uv/bin/uv
 UV_COMPILE := $(UV) pip compile --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --quiet
 SERVICES := kafka or postgres or redis or system
+DRILL ?= --runs 200
 
-.PHONY: demo test check lint schemas lock clean
+.PHONY: demo test check drill lint schemas lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/switchyard demo
@@ -19,6 +20,10 @@ test: lint
 
 check: lint
 	$(BIN)/python -m pytest -q -n auto -m "not ($(SERVICES))"
+
+# The nightly size, unless DRILL says otherwise: see docs/drill.md. What a failing seed needs to run again is printed.
+drill: $(VENV)/.installed-dev
+	SWITCHYARD_REQUIRE_SERVICES=1 $(BIN)/python -m tests.drill $(DRILL)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff format --check .

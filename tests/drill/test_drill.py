@@ -1,14 +1,13 @@
 """The drill's short form: five runs, each with faults of several kinds. The long form is `make drill`."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from tests.drill.bed import Bed, bed_of
-from tests.drill.plan import plan_of, plan_with
+from tests.drill.plan import plan_with
 from tests.drill.report import told
 from tests.drill.rows import rows_of
 from tests.drill.run import drill
@@ -52,14 +51,3 @@ async def test_nothing_is_lost_doubled_or_out_of_order(bed: Bed, tmp_path: Path,
     plan = plan_with(seed, rows_of(rows))
     result = await drill(plan, bed, tmp_path / plan.name)
     assert not result.violations, told(result, rows, tmp_path / plan.name, together=True)
-
-
-def test_every_row_is_there_but_the_one_that_waits_for_redriving() -> None:
-    wanted = {*range(1, 19), 20, 21, *range(24, 35)} - {30, 33}
-    assert {row.number for row in rows_of("")} == wanted
-
-
-def test_a_plan_is_its_seeds_alone() -> None:
-    first, again = plan_of(7), plan_of(7)
-    assert replace(again, name=first.name) == first
-    assert {plan_of(seed).rows for seed in range(8)} != {first.rows}
