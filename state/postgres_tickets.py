@@ -1,12 +1,12 @@
 """Tickets and inbox in PostgreSQL, with the outbox in the same write: many steps are one statement."""
 
 import json
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
-import structlog
 
 from contracts.errors import ContractBroken, TenantMismatch, VersionConflict
 from contracts.ports import Known, Settled, Settlement, Stored, StoredRecord, TimelineEntry, Wanted
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
     Connection = PoolConnectionProxy[asyncpg.Record]
+
+_log = logging.getLogger(__name__)
 
 # One statement, so all of its steps or none; the arrays stand in the order of ticket ids, and hold a ticket once.
 # Why it is right under READ COMMITTED:
@@ -38,11 +40,11 @@ if TYPE_CHECKING:
 # so that it joins them by hash.
 _SETTLE = """
 WITH loaded AS MATERIALIZED (
-    SELECT given.*, stored.unchanged
+    SELECT given.*, stored.unchanged,
+           (stored.version = given.version AND stored.tenant_id = given.tenant_id)
+           OR (stored.version IS NULL AND given.version = 0) AS fits
     FROM ROWS FROM (
-        unnest($2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::integer[],
-               $10::jsonb[], $11::timestamptz[], $12::text[], $13::integer[], $14::bigint[], $15::text[]),
-        generate_series(1, cardinality($2::text[]))
+        unnest($2::settling_step[]), generate_series(1, cardinality($2::settling_step[]))
     ) AS given (ticket_id, tenant_id, version, group_name, event_id, type, status, round,
                 state, deadline, topic, partition, kafka_offset, traceparent, step)
     LEFT JOIN LATERAL (
@@ -51,13 +53,12 @@ WITH loaded AS MATERIALIZED (
         WHERE tickets.ticket_id = given.ticket_id
         FOR UPDATE
     ) AS stored ON true
-    WHERE (stored.version = given.version AND stored.tenant_id = given.tenant_id)
-       OR (stored.version IS NULL AND given.version = 0)
 ), marked AS (
     INSERT INTO inbox (group_name, event_id, type, ticket_id, topic, partition, kafka_offset, traceparent, version)
     SELECT group_name, event_id, type, ticket_id, topic, partition, kafka_offset, traceparent,
            CASE WHEN unchanged THEN version ELSE version + 1 END
     FROM loaded
+    WHERE fits
     ON CONFLICT (group_name, event_id) DO NOTHING
     RETURNING ticket_id, version
 ), settled AS MATERIALIZED (
@@ -66,7 +67,7 @@ WITH loaded AS MATERIALIZED (
     JOIN loaded USING (ticket_id)
 ), saved AS (
     INSERT INTO tickets (ticket_id, tenant_id, version, status, round, state, deadline)
-    SELECT ticket_id, tenant_id, version_now, status, round, state, deadline
+    SELECT ticket_id, tenant_id, version_now, status, round, state, to_timestamp(deadline)
     FROM settled
     WHERE version_now > version
     ON CONFLICT (ticket_id) DO UPDATE
@@ -84,8 +85,7 @@ WITH loaded AS MATERIALIZED (
                LIMIT 1
            ) IS NULL THEN $1 END
     FROM ROWS FROM (
-        unnest($16::integer[], $17::text[], $18::text[], $19::text[], $20::text[], $21::bytea[], $22::bytea[]),
-        generate_series(1, cardinality($16::integer[]))
+        unnest($3::settling_record[]), generate_series(1, cardinality($3::settling_record[]))
     ) AS emits (step, ticket_id, topic, event_id, type, value, headers, place)
     JOIN settled USING (step)
     ORDER BY emits.place
@@ -101,7 +101,7 @@ _WHY_NOT = """
 SELECT inbox.event_id IS NOT NULL AS handled, tickets.tenant_id,
        CASE WHEN tickets.state = given.state THEN tickets.version END AS version
 FROM ROWS FROM (
-    unnest($1::text[], $2::text[], $3::text[], $4::jsonb[]), generate_series(1, cardinality($1::text[]))
+    unnest($1::text[], $2::text[], $3::text[], $4::text[]), generate_series(1, cardinality($1::text[]))
 ) AS given (group_name, event_id, ticket_id, state, step)
 LEFT JOIN LATERAL (
     SELECT event_id FROM inbox WHERE group_name = given.group_name AND event_id = given.event_id OFFSET 0
@@ -172,8 +172,7 @@ _BAD_STEP = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(NamedTuple):
     """A settlement that can be written, and its ticket as the database keeps it."""
 
     place: int  # in what the caller gave
@@ -237,7 +236,7 @@ class PostgresTickets:
     async def _settle(self, connection: "Connection", steps: Sequence[_Step], owner: str) -> Sequence[Settled]:
         try:
             with as_our_errors():
-                [row] = await connection.fetch(_SETTLE, owner, *_step_columns(steps), *_emit_columns(steps))
+                [row] = await connection.fetch(_SETTLE, owner, *_arguments(steps))
         except _BAD_STEP as error:
             if len(steps) > 1:
                 half = len(steps) // 2
@@ -261,40 +260,35 @@ def _step(place: int, settlement: Settlement) -> _Step:
     return _Step(place, settlement, to_json(settlement.ticket, exclude={"version"}), headers)
 
 
-def _step_columns(steps: Sequence[_Step]) -> Iterable[list[Any]]:
-    """One array a column. As many parameters for one step as for hundreds: one prepared statement does."""
-    settlements = [step.settlement for step in steps]
-    tickets = [settlement.ticket for settlement in settlements]
-    events = [settlement.event for settlement in settlements]
-    positions = [settlement.position for settlement in settlements]
-    return (
-        [ticket.ticket_id for ticket in tickets],
-        [ticket.tenant_id for ticket in tickets],
-        [ticket.version for ticket in tickets],
-        [settlement.group for settlement in settlements],
-        [event.id for event in events],
-        [event.type for event in events],
-        [ticket.status for ticket in tickets],
-        [len(ticket.rounds) for ticket in tickets],
-        [step.document for step in steps],
-        [ticket.deadline for ticket in tickets],
-        [position.topic for position in positions],
-        [position.partition for position in positions],
-        [position.offset for position in positions],
-        [event.traceparent for event in events],
-    )
+def _arguments(steps: Sequence[_Step]) -> tuple[list[Any], list[Any]]:
+    """Two arrays of rows. As many parameters for one step as for hundreds: one prepared statement does."""
+    rows, records = [], []
+    for number, (_, settlement, document, headers) in enumerate(steps, start=1):
+        rows.append(_step_row(settlement, document))
+        for record, kept in zip(settlement.outgoing, headers, strict=True):
+            emitted = (number, record.ticket_id, record.topic, record.event_id, record.type, record.value, kept)
+            records.append(emitted)
+    return rows, records
 
 
-def _emit_columns(steps: Sequence[_Step]) -> Iterable[list[Any]]:
-    records = [record for step in steps for record in step.settlement.outgoing]
+def _step_row(settlement: Settlement, document: str) -> tuple[Any, ...]:
+    ticket, event, position = settlement.ticket, settlement.event, settlement.position
+    deadline = ticket.deadline
     return (
-        [number for number, step in enumerate(steps, start=1) for _ in step.settlement.outgoing],
-        [record.ticket_id for record in records],
-        [record.topic for record in records],
-        [record.event_id for record in records],
-        [record.type for record in records],
-        [record.value for record in records],
-        [headers for step in steps for headers in step.headers],
+        ticket.ticket_id,
+        ticket.tenant_id,
+        ticket.version,
+        settlement.group,
+        event.id,
+        event.type,
+        ticket.status,
+        len(ticket.rounds),
+        document,
+        None if deadline is None else deadline.timestamp(),
+        position.topic,
+        position.partition,
+        position.offset,
+        event.traceparent,
     )
 
 
@@ -331,9 +325,7 @@ def _reason(
         return Stored(reason["version"] or 0, tuple(rows)) if rows else None
     if reason["tenant_id"] not in (None, ticket.tenant_id):
         return TenantMismatch(f"ticket {ticket.ticket_id} is another tenant's")
-    structlog.get_logger().info(
-        "ticket moved on", ticket_id=ticket.ticket_id, version=ticket.version, event_id=event_id
-    )
+    _log.info("ticket moved on", extra={"ticket_id": ticket.ticket_id, "version": ticket.version, "event_id": event_id})
     return VersionConflict(f"ticket {ticket.ticket_id} is no longer at version {ticket.version}")
 
 
