@@ -46,6 +46,9 @@ class PostgresSettings(_Group):
 
     dsn: SecretStr = SecretStr("postgresql://switchyard@127.0.0.1:5432/switchyard")
     max_connections: int = Field(10, ge=1, le=100, description="per worker process")
+    keep_inbox: timedelta = Field(timedelta(days=40), description="ids of events handled; longer than any topic read")
+    keep_emitted: timedelta = Field(timedelta(days=30), gt=timedelta(0), description="what was published")
+    keep_journal: timedelta = Field(timedelta(days=10), gt=timedelta(0), description="paid results")
 
 
 class RedisSettings(_Group):
