@@ -5,7 +5,6 @@ be allowed to create databases. Exit 1 when a bar is missed.
 """
 
 import argparse
-import asyncio
 import json
 import logging
 import sys
@@ -17,13 +16,23 @@ from rich.console import Console
 from benchmarks.bench import Bench
 from benchmarks.cluster import open_cluster
 from benchmarks.database import Databases, open_databases
+from benchmarks.fairness import b12
+from benchmarks.head_of_line import b8
+from benchmarks.hop import b6
+from benchmarks.killing import b10
+from benchmarks.memory import b13
 from benchmarks.no_op import b3
+from benchmarks.rebalancing import b9
 from benchmarks.result import Result
+from benchmarks.retrying import b11
+from benchmarks.starting import b14
+from benchmarks.tracking import b7
 from benchmarks.versions import installed
 from benchmarks.waiting import b1, b2
 from benchmarks.whole_step import b4
 from bus.admin import apply_topics
 from bus.connection import KafkaConnection
+from ops.running import run
 from ops.settings import read_settings
 from ops.telemetry import log_to_stderr
 
@@ -39,6 +48,15 @@ BENCHMARKS: dict[str, Run] = {
     "B2": _storeless(b2),
     "B3": _storeless(b3),
     "B4": b4,
+    "B6": b6,
+    "B7": _storeless(b7),
+    "B8": b8,
+    "B9": b9,
+    "B10": b10,
+    "B11": b11,
+    "B12": b12,
+    "B13": b13,
+    "B14": b14,
 }
 
 
@@ -52,12 +70,13 @@ def main() -> int:
     )
     options.add_argument("--json", type=Path, help="write a JSON list, one object a benchmark, to this file")
     options.add_argument("--quick", action="store_true", help="few and short slices: to see that it works")
+    options.add_argument("--slices", type=int, help="how often each arm runs: 5 times, 2 in a quick run")
     options.add_argument("--arms", default="", help="run these arms alone, separated by commas")
     options.add_argument("--kafka", default=settings.kafka.bootstrap_servers)
     options.add_argument("--postgres", default=settings.postgres.dsn.get_secret_value())
     given = options.parse_args()
     names = list(BENCHMARKS) if given.name == "all" else [given.name]
-    results = asyncio.run(_run(names, given))
+    results = run(_run(names, given))
     if given.json:
         versions = installed()
         given.json.write_text(json.dumps([result.as_json(versions) for result in results], indent=1))
@@ -69,7 +88,8 @@ async def _run(names: list[str], given: argparse.Namespace) -> list[Result]:
     await apply_topics(KafkaConnection(given.kafka))
     async with open_cluster(given.kafka) as cluster, open_databases(given.postgres) as databases:
         only = frozenset(given.arms.split(",")) if given.arms else frozenset()
-        bench = Bench(cluster, given.postgres, given.quick, only, lambda line: print(line, file=sys.stderr))
+        slices = given.slices or (2 if given.quick else 5)
+        bench = Bench(cluster, given.quick, slices, only, lambda line: print(line, file=sys.stderr))
         for name in names:
             result = await BENCHMARKS[name](bench, databases)
             result.show(Console(width=None if sys.stdout.isatty() else 180))

@@ -16,15 +16,10 @@ class Bench:
     """The services under test, and how much is to be run."""
 
     cluster: Cluster
-    dsn: str  # of a role that may create databases
     quick: bool
+    slices: int  # how often each arm runs
     only: frozenset[str]  # the arms asked for; empty: all
     told: Callable[[str], None]
-
-    @property
-    def slices(self) -> int:
-        """How often each arm runs."""
-        return 2 if self.quick else 10
 
     def sized(self, whole: int, quick: int) -> int:
         """A size: the whole one, or that of a quick run."""

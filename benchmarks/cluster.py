@@ -25,9 +25,9 @@ class Backlog:
     ends: tuple[int, ...]
 
 
-def ticket_value(ticket_id: str) -> bytes:
+def ticket_value(ticket_id: str, tenant_id: str = "default") -> bytes:
     """A ticket as JSON, VALUE_BYTES long."""
-    document = {"ticket_id": ticket_id, "from_email": "ann@example.com", "body": ""}
+    document = {"ticket_id": ticket_id, "tenant_id": tenant_id, "from_email": "ann@example.com", "body": ""}
     document["body"] = "x" * (VALUE_BYTES - len(json.dumps(document)))
     return json.dumps(document).encode()
 
@@ -112,6 +112,17 @@ class Cluster:
         finally:
             await client.stop()
         return tuple(found[TopicPartition(topic, number)] for number in range(partitions))
+
+    async def skip_to_end(self, group: str, topic: str) -> None:
+        """Let a group that nobody is in begin with what comes next."""
+        client = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, group_id=group, enable_auto_commit=False)
+        await client.start()
+        try:
+            partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+            client.assign(partitions)
+            await client.commit(await client.end_offsets(partitions))
+        finally:
+            await client.stop()
 
     async def read(
         self, topic: str, since: Sequence[int], until: Sequence[int]

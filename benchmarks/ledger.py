@@ -1,9 +1,11 @@
 """The ledger of an arm: the handler that every engine is given, which writes down what proves its work."""
 
 import asyncio
+import os
 import resource
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Protocol
 
 from benchmarks.job import Findings, Job
@@ -46,7 +48,11 @@ class Ledger:
         self.first_at = 0.0
         self.finished = [bytearray(end) for end in job.ends]
         self.handle: Callable[[Handled], Awaitable[None]] = self._wait if job.wait_s else self._no_op
+        if "journal" in job.options:
+            self._journal = os.open(str(job.options["journal"]), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            self.handle = self._noted
         self._job = job
+        self._slow_key = str(job.options.get("slow_key", "")).encode()
         self._last: dict[bytes | None, int] = {}
         self._running: set[bytes | None] = set()
         self._in_flight: dict[int, float] = {}  # when each handler in flight began
@@ -73,11 +79,25 @@ class Ledger:
         if self._last.get(key, -1) >= offset:
             self.out_of_order += 1
         self._last[key] = offset
-        await asyncio.sleep(self._job.wait_s)
+        if key == self._slow_key:
+            await self._wait_long()
+        else:
+            await asyncio.sleep(self._job.wait_s)
         self._running.discard(key)
         self.finished[record.partition][offset] = 1
         self.handled += 1
         self._spent(began, time.perf_counter())
+
+    async def _wait_long(self) -> None:
+        """The one slow ticket; it lets the slice end all the same."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.over.wait(), float(self._job.options["slow_s"]))
+
+    async def _noted(self, record: Handled) -> None:
+        """Handle, and write down when, where a killed process leaves it to others."""
+        await self._wait(record)
+        line = f"{record.partition} {record.offset} {time.monotonic()}\n"
+        os.write(self._journal, line.encode())
 
     def _spent(self, began: float, ended: float) -> None:
         """Add the part of a handler's time that lies in the window."""
@@ -117,6 +137,7 @@ class Ledger:
 
     async def _first(self) -> None:
         """Wait for the first record by looking now and then: to be told of it would cost every record a branch."""
+        self._rss.append((0.0, rss_bytes()))
         while not self.handled:  # noqa: ASYNC110
             await asyncio.sleep(_TICK_S)
 

@@ -33,12 +33,12 @@ async def run_by_hand(job: Job, ledger: Ledger, store: Store) -> None:
     ):
 
         async def handle(record: Record) -> None:
+            await ledger.handle(record)  # decides, and waits where a slice asks for it
             event_id = dict(record.headers)["ce_id"]
             outbox_id = await store(pool, record, event_id.decode())
             headers = [("ce_causationid", event_id)]
             await target.send_and_wait(job.out_topic, record.value, key=record.key, headers=headers)
             published.append(outbox_id)
-            await ledger.handle(record)
 
         marking = asyncio.create_task(_mark_every(pool, published))
         await run_keyed(client, handle, job, ledger)

@@ -1,9 +1,11 @@
 """Our worker with a small agent: consume, decide, settle in PostgreSQL, publish, commit."""
 
 import asyncio
+import dataclasses
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from benchmarks.arms.failing import Failing
 from benchmarks.arms.plain import until_over
 from benchmarks.job import Job
 from benchmarks.ledger import Ledger
@@ -33,10 +35,13 @@ class Stepping:
 
     name: str
     ledger: Ledger
+    failing: Failing | None = None
     version: str = "benchmark"
 
     async def handle(self, ticket: Ticket, event: Event) -> Step:
         """Decide as fast as an agent can, after the wait that the slice asks for."""
+        if self.failing:
+            self.failing.try_again(event.id)
         partition, _, offset = event.id.partition(":")
         await self.ledger.handle(Taken(event.ticket_id.encode(), int(partition), int(offset)))
         opened = ticket if ticket.rounds else ticket.open_round(event)
@@ -47,11 +52,15 @@ class Stepping:
 async def run(job: Job, ledger: Ledger) -> None:
     """Work until the slice is over."""
     topic = Topic(job.topic, (TicketSubmitted,), read_by=(job.group,))
-    options = WorkerOptions(lanes=job.concurrency, session_timeout_s=job.session_timeout_s)
+    failing = Failing(float(job.options["failing"])) if "failing" in job.options else None
+    options = WorkerOptions(lanes=job.concurrency, session_timeout_s=job.session_timeout_s, **_parking(failing))
     async with open_pool(job.dsn, max_size=CONNECTIONS) as pool:
+        stores = postgres_stores(pool)
+        if failing:
+            stores = dataclasses.replace(stores, parking=failing.parking.around(stores.parking))
         worker = Worker(
-            Stepping(job.group, ledger),
-            postgres_stores(pool),
+            Stepping(job.group, ledger, failing),
+            stores,
             KafkaConnection(job.bootstrap),
             topic=topic,
             options=options,
@@ -60,3 +69,10 @@ async def run(job: Job, ledger: Ledger) -> None:
         await until_over(ledger, work)
         worker.stop()
         await work
+    if failing:
+        ledger.figures.update(failing.figures())
+
+
+def _parking(failing: Failing | None) -> dict[str, Any]:
+    """Where handlers fail, every retry parks: that is what is measured, and the handlers name the waits."""
+    return {"retry_delays_s": (0.01,) * 3, "longest_wait_in_place_s": 0.0} if failing else {}
