@@ -1,7 +1,5 @@
 """Housekeeping in the background of the workers: one of them at a time deletes what nobody can need any more."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging
@@ -10,14 +8,11 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from contracts.errors import Misconfigured, SupportError
 from contracts.ports import Leases
 from ops.settings import PREFIX, PostgresSettings
-
-if TYPE_CHECKING:
-    from state.housekeeping import Pruned, Retention
+from state.housekeeping import Pruned, Retention
 
 LEASE = "housekeeping"
 
@@ -86,8 +81,6 @@ def _tell_of_a_bug(task: asyncio.Task[None]) -> None:
 
 def retention(settings: PostgresSettings) -> Retention:
     """How long rows are kept. Raises Misconfigured: not as long as they are needed."""
-    from state.housekeeping import Retention
-
     try:
         return Retention(inbox=settings.keep_inbox, emitted=settings.keep_emitted, journal=settings.keep_journal)
     except Misconfigured as error:

@@ -14,9 +14,11 @@ from bus.options import WorkerOptions
 from contracts.errors import Misconfigured
 from contracts.ports import Agent, ChatModel, EffectsPort, Shop
 from contracts.topics import INBOX_OF_GROUP
+from ops.housekeeping import Housekeeping, in_background, retention
 from ops.settings import KafkaSettings, Settings
 from ops.versions import agent_version
 from state.effects import PostgresEffects
+from state.housekeeping import PostgresHousekeeping
 from state.migrate import migrate
 from state.pool import open_pool
 from state.shop import PostgresShop
@@ -57,11 +59,15 @@ async def worker(name: str, settings: Settings) -> AsyncIterator[Worker]:
     """One worker process's engine around one agent. Raises Misconfigured: no such agent, or no model for it."""
     if name not in AGENTS:
         raise Misconfigured(f"there is no agent {name!r}; the agents are {', '.join(AGENTS)}")
+    keep = retention(settings.postgres)
     async with database(settings) as pool, contextlib.AsyncExitStack() as open_until_stop:
         agent = await _agent(name, settings, pool, open_until_stop)
+        stores = postgres_stores(pool)
+        housekeeping = Housekeeping(PostgresHousekeeping(pool).prune, stores.leases, keep)
+        await open_until_stop.enter_async_context(in_background(housekeeping))
         yield Worker(
             agent,
-            postgres_stores(pool),
+            stores,
             kafka_connection(settings.kafka),
             topic=INBOX_OF_GROUP[name],
             options=WorkerOptions(
