@@ -79,9 +79,9 @@ class House:
         async def at_rest() -> bool:
             await self.read_outcomes()
             emitted, carried_out, waiting = await self.pool.fetchrow(
-                "SELECT (SELECT count(*) FROM outbox WHERE topic = 'support.effects.v1'),"
+                "SELECT (SELECT count(*) FROM emitted WHERE topic = 'support.effects.v1'),"
                 " (SELECT count(*) FROM inbox WHERE group_name = 'effects'),"
-                " (SELECT count(*) FROM outbox WHERE published_at IS NULL)"
+                " (SELECT count(*) FROM outbox)"
             )
             return emitted == carried_out and waiting == 0
 
@@ -182,7 +182,7 @@ async def _cases(house: House) -> list[Case]:
 
 
 async def _assert_each_effect_once(house: House) -> None:
-    commands = await house.pool.fetchval("SELECT count(*) FROM outbox WHERE topic = 'support.effects.v1'")
+    commands = await house.pool.fetchval("SELECT count(*) FROM emitted WHERE topic = 'support.effects.v1'")
     effects = await house.pool.fetchval("SELECT count(*) FROM effects")
     assert effects == commands > 0
 
