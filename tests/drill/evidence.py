@@ -1,6 +1,7 @@
 """Gathers what a run left outside: ledgers, topics, samples, and the tables that only the end is read of."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ async def gathered(run: "Run") -> Evidence:
     lines = read_ledgers(run.folder)
     outcomes, commands, others = await _emitted(run)
     inbox = await read_topic(run.bed.connection, run.topic)
-    generation = run.sampler.generations.get(run.topic, 0)
+    generation = run.generation_at(math.inf)
     read = [logged(run.group("asker"), record, generation) for record in inbox] + run.earlier_logs
     read += [logged(run.group("carrier"), record) for record in commands]
     of_commands = [_emitted_record(record) for record in commands if _is_ours(run, record)]
@@ -29,11 +30,11 @@ async def gathered(run: "Run") -> Evidence:
             "SELECT event_id, true AS waits FROM outbox UNION ALL SELECT event_id, false FROM emitted"
         )
         kept = await connection.fetch("SELECT effect_key FROM effects")
-        behind = await connection.fetch("SELECT topic, partition, kafka_offset FROM parked_records")
-    places = frozenset(Place(row["topic"], row["partition"], row["kafka_offset"], generation) for row in behind)
+        behind = await connection.fetch("SELECT topic, partition, kafka_offset, queued_at FROM parked_records")
+    places = (_place(run, list(row)[:3], row["queued_at"].timestamp()) for row in behind)
     of_outcomes = [_emitted_record(record) for record in outcomes if _is_ours(run, record)]
     return Evidence(
-        accepted=[_accepted(line) for line in lines if line["what"] == "accepted"],
+        accepted=[_accepted(run, line) for line in lines if line["what"] == "accepted"],
         outcomes=of_outcomes,
         commands=of_commands,
         effects=[
@@ -42,12 +43,12 @@ async def gathered(run: "Run") -> Evidence:
             if line["what"] == "effect"
         ],
         effects_kept=frozenset(row["effect_key"] for row in kept),
-        letters=await _letters(run, generation),
-        waiting=places,
+        letters=await _letters(run),
+        waiting=frozenset(places),
         logged=read,
         samples=run.sampler.samples,
         finished_events=_finished_events(lines),
-        finished_places=_finished_places(lines, generation),
+        finished_places=_finished_places(run, lines),
         stored=frozenset(row["event_id"] for row in stored) | frozenset(_all_of(lines, "settled", "emitted")),
         published=frozenset([*(e.event for e in of_outcomes), *(e.event for e in of_commands), *others]),
         unpublished=sum(row["waits"] for row in stored),
@@ -95,22 +96,20 @@ def _place_of(record: TopicRecord) -> Place:
     return Place(record.topic, record.partition, record.offset)
 
 
-async def _letters(run: "Run", generation: int) -> list[Letter]:
+async def _letters(run: "Run") -> list[Letter]:
     found = []
     for group, topic in run.dead_letters.items():
         for record in await read_topic(run.bed.connection, topic):
-            place = Place(
-                header(record, "kafka_dlt-original-topic"),
-                int(header(record, "kafka_dlt-original-partition")),
-                int(header(record, "kafka_dlt-original-offset")),
-                generation,
-            )
-            found.append(Letter(group, place, record.timestamp / 1000))
+            written_at = record.timestamp / 1000
+            names = ("topic", "partition", "offset")
+            topic_, *numbers = (header(record, f"kafka_dlt-original-{name}") for name in names)
+            place = _place(run, [topic_, *map(int, numbers)], written_at)
+            found.append(Letter(group, place, written_at))
     return found
 
 
-def _accepted(line: Line) -> Accepted:
-    place = Place(*line["place"])
+def _accepted(run: "Run", line: Line) -> Accepted:
+    place = _place(run, line["place"], line["at"])
     return Accepted(line["event"], line["ticket"], line["ends"], place, line["nth"], line["question"])
 
 
@@ -124,14 +123,20 @@ def _finished_events(lines: Sequence[Line]) -> dict[tuple[str, str], float]:
     return found
 
 
-def _finished_places(lines: Sequence[Line], generation: int) -> dict[tuple[str, Place], float]:
+def _finished_places(run: "Run", lines: Sequence[Line]) -> dict[tuple[str, Place], float]:
     """When a record was first known to be parked, blocked or in a queue."""
     found: dict[tuple[str, Place], float] = {}
     for line in lines:
         if line["what"] in ("parked", "blocked", "queued"):
             for place in line["places"]:
-                found.setdefault((line["group"], Place(*place, generation)), line["at"])
+                found.setdefault((line["group"], _place(run, place, line["at"])), line["at"])
     return found
+
+
+def _place(run: "Run", place: Sequence[Any], at: float) -> Place:
+    """Where a record stood at a time: ledgers do not know that a topic was made anew."""
+    topic, partition, offset = place
+    return Place(topic, partition, offset, run.generation_at(at) if topic == run.topic else 0)
 
 
 def _all_of(lines: Iterable[Line], what: str, field: str) -> Iterable[str]:

@@ -422,6 +422,7 @@ async def the_topic_made_anew(run: "Run") -> None:
     await run.retire(records)
     await delete_topics(run.bed.connection, [run.topic])
     await create_topic(run.bed.connection, run.topic, run.plan.partitions, max_message_bytes=str(2 << 20))
+    run.sampler.blind_to.clear()
     await run.desk.again(records)
     run.load.ordinary(20)
     run.publish()

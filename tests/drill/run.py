@@ -19,7 +19,7 @@ from state.migrate import migrate
 from tests.drill.bed import ROLE, Bed
 from tests.drill.crew import Crew, Member, Station
 from tests.drill.evidence import gathered, logged
-from tests.drill.ledger import Ledger
+from tests.drill.ledger import Ledger, true_time
 from tests.drill.load import Desk, Load
 from tests.drill.oracles import Evidence, Violation, judge
 from tests.drill.plan import Plan
@@ -58,6 +58,7 @@ class Run:
     notes: list[str] = field(default_factory=list)
     order_of_messages: bool = True
     earlier_logs: list[Any] = field(default_factory=list)  # records of topics that were deleted, with generation
+    retired: list[float] = field(default_factory=list)  # when the topic was about to be deleted
     publishing: list[asyncio.Task[None]] = field(default_factory=list)
     evidence: Evidence | None = None
 
@@ -120,9 +121,15 @@ class Run:
 
     async def retire(self, records: Sequence[TopicRecord]) -> None:
         """Note that the topic of these records is about to be deleted: what comes next is another generation."""
-        generation = self.sampler.generations.get(self.topic, 0)
+        generation = len(self.retired)
         self.earlier_logs += [logged(self.group(ASKER), record, generation) for record in records]
+        self.retired.append(true_time())
         self.sampler.generations[self.topic] = generation + 1
+        self.sampler.blind_to.add(self.topic)
+
+    def generation_at(self, at: float) -> int:
+        """How often the topic had been made anew by a time."""
+        return sum(retired_at <= at for retired_at in self.retired)
 
     def note(self, text: str) -> None:
         """Tell what was done."""
@@ -183,6 +190,8 @@ async def drill(plan: Plan, bed: Bed, folder: Path, *, keep: bool = False) -> Re
         recovery_s = await _faults(run)
         await run.crew.close()
         evidence = await gathered(run)
+        for sample in run.sampler.samples:
+            run.ledger.note("sample", group=sample.group, next=sample.next, seen_at=sample.at)
         evidence.recovery_s, evidence.limit_s = recovery_s, _REST_WITHIN_S
         evidence.why_not_at_rest = run.notes[-1] if recovery_s is None else ""
     if failures := [failure for way in bed.ways for failure in way.failures]:

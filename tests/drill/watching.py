@@ -133,6 +133,9 @@ class Sampler:
     groups: Mapping[str, str]  # group: its topic
     samples: list[Sample] = field(default_factory=list)
     generations: dict[str, int] = field(default_factory=dict)  # of a topic; it changes when it is made anew
+    blind_to: set[str] = field(
+        default_factory=set
+    )  # topics that are being made anew: what is committed is the old one's
     _last: dict[tuple[str, int], int] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -148,7 +151,7 @@ class Sampler:
             for group, topic in self.groups.items():
                 generation = self.generations.get(topic, 0)
                 found = await asyncio.wait_for(committed_of(admin, group, topic), _PATIENCE_S)
-                if generation == self.generations.get(topic, 0):
+                if generation == self.generations.get(topic, 0) and topic not in self.blind_to:
                     self._note(group, topic, generation, found)
             await asyncio.sleep(_SAMPLE_EVERY_S)
 
