@@ -160,8 +160,9 @@ async def test_parked_again_it_is_resumed_at_its_new_time(parking: FaultyParking
     assert resumed.at[1] >= again_at
 
 
-async def test_an_answer_from_before_it_was_parked_again_resumes_nothing(
-    parking: FaultyParking, leases: MemoryLeases
+@pytest.mark.parametrize("parked_again", [True, False])
+async def test_an_answer_that_was_overtaken_resumes_nothing(
+    parking: FaultyParking, leases: MemoryLeases, parked_again: bool
 ) -> None:
     await park(parking)
     await parking.queue(GROUP, [("t1", record(11))])
@@ -176,11 +177,22 @@ async def test_an_answer_from_before_it_was_parked_again_resumes_nothing(
         parking.answers.clear()
         parking.requests.set()
         await looked(parking, 1)  # it tells of 11, due now
-        await park(parking, offset=11, wait_s=60)
-        scheduler.parked_again(resumed.records[1])
+        if parked_again:
+            await park(parking, offset=11, wait_s=60)
+            scheduler.parked_again(resumed.records[1])
         parking.answers.set()
         await looked(parking)
     assert resumed.offsets == [10, 11]
+
+
+async def test_the_lease_is_renewed_before_it_ends(parking: FaultyParking, leases: MemoryLeases) -> None:
+    resumed = Resumed()
+    async with running(Scheduler(parking, leases, GROUP, "a", resumed, poll_s=0.005, lease_s=0.2)):
+        await looked(parking, 1)
+        end = time.monotonic() + 0.6
+        while time.monotonic() < end:
+            assert not await leases.hold(f"parking/{GROUP}", "b", lease_s=60)
+            await looked(parking, 1)
 
 
 async def test_no_more_are_in_hand_than_allowed(parking: FaultyParking, leases: MemoryLeases) -> None:
