@@ -18,31 +18,46 @@ START_GRACE_S = 10.0
 
 _LOCK = 0x4F55_5442_4F58
 
-# Rows of living owners stay theirs, and hold back what comes after them in their ticket and topic. A row that is
-# being marked as published at this moment is waited for, and then is not there any more.
+# `owners` skips from one to the next in the index, however many rows each has, and ends with null. Those that are not
+# `dead` are living, and their rows hold back what comes after them in their ticket and topic. A row that is being
+# marked as published at this moment is waited for, and then is not there any more.
 _TAKE_OVER = """
-WITH living AS MATERIALIZED (
-    SELECT owner FROM leases WHERE name = 'worker/' || owner AND expires_at > clock_timestamp()
-), gone AS MATERIALIZED (
-    SELECT owner FROM leases WHERE name = 'worker/' || owner AND expires_at <= clock_timestamp()
-), waiting AS MATERIALIZED (
-    SELECT id, ticket_id, topic, owner,
-           owner IS NOT NULL
-           AND (owner IN (SELECT living.owner FROM living)
-                OR (owner NOT IN (SELECT gone.owner FROM gone)
-                    AND created_at > clock_timestamp() - make_interval(secs => $3))) AS in_hands
-    FROM outbox
+WITH RECURSIVE owners AS (
+    SELECT min(owner) AS owner FROM outbox
+    UNION ALL
+    SELECT (SELECT min(outbox.owner) FROM outbox WHERE outbox.owner > owners.owner)
+    FROM owners
+    WHERE owner IS NOT NULL
+), dead AS MATERIALIZED (
+    SELECT owners.owner, owners.owner = '' OR leases.name IS NOT NULL AS surely
+    FROM owners
+    LEFT JOIN leases ON leases.name = 'worker/' || owners.owner
+    WHERE owners.owner <> $1 AND (leases.name IS NULL OR leases.expires_at <= clock_timestamp())
 ), free AS MATERIALIZED (
-    SELECT id
-    FROM waiting
-    LEFT JOIN (
-        SELECT ticket_id, topic, min(id) AS first_id
-        FROM waiting
-        WHERE in_hands AND owner <> $1
-        GROUP BY ticket_id, topic
-    ) AS theirs USING (ticket_id, topic)
-    WHERE NOT in_hands AND (first_id IS NULL OR first_id > id)
-      AND $1 IN (SELECT living.owner FROM living)
+    SELECT waiting.id
+    FROM dead
+    CROSS JOIN LATERAL (
+        SELECT id
+        FROM outbox AS late
+        WHERE owner = dead.owner
+          AND (dead.surely OR created_at <= clock_timestamp() - make_interval(secs => $3))
+          AND (
+              SELECT id
+              FROM outbox AS earlier
+              WHERE earlier.ticket_id = late.ticket_id AND earlier.topic = late.topic AND earlier.id < late.id
+                AND earlier.owner <> $1
+                AND NOT EXISTS (
+                    SELECT
+                    FROM dead AS its_owner
+                    WHERE its_owner.owner = earlier.owner
+                      AND (surely OR earlier.created_at <= clock_timestamp() - make_interval(secs => $3))
+                )
+              LIMIT 1
+          ) IS NULL
+        ORDER BY id
+        LIMIT $2
+    ) AS waiting
+    WHERE EXISTS (SELECT FROM leases WHERE name = 'worker/' || $1 AND expires_at > clock_timestamp())
     ORDER BY id
     LIMIT $2
 )

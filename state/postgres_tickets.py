@@ -81,9 +81,9 @@ WITH loaded AS MATERIALIZED (
            CASE WHEN (
                SELECT id FROM outbox AS earlier
                WHERE earlier.ticket_id = emits.ticket_id AND earlier.topic = emits.topic
-                 AND earlier.owner IS DISTINCT FROM $1::text
+                 AND earlier.owner <> $1::text
                LIMIT 1
-           ) IS NULL THEN $1 END
+           ) IS NULL THEN $1 ELSE '' END
     FROM ROWS FROM (
         unnest($3::settling_record[]), generate_series(1, cardinality($3::settling_record[]))
     ) AS emits (step, ticket_id, topic, event_id, type, value, headers, place)
@@ -93,7 +93,7 @@ WITH loaded AS MATERIALIZED (
 )
 SELECT steps, versions, ids, mine
 FROM (SELECT array_agg(step) AS steps, array_agg(version_now) AS versions FROM settled) AS steps_settled,
-     (SELECT array_agg(id ORDER BY id) AS ids, array_agg(owner IS NOT NULL ORDER BY id) AS mine FROM stored) AS rows
+     (SELECT array_agg(id ORDER BY id) AS ids, array_agg(owner <> '' ORDER BY id) AS mine FROM stored) AS rows
 """
 
 # The version is told only where the ticket is still as the settlement has it.

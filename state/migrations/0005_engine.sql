@@ -24,10 +24,11 @@ CREATE TABLE outbox (
     headers    bytea NOT NULL, -- as state.outbox writes them
     group_name text NOT NULL,  -- the group that emitted it
     caused_by  text NOT NULL,  -- the event it was emitted for
-    owner      text,           -- the worker that is to publish it; null: whoever takes it over
+    owner      text COLLATE "C" NOT NULL DEFAULT '', -- the worker that is to publish it; '': whoever takes it over
     created_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX outbox_of_ticket ON outbox (ticket_id, topic);
+CREATE INDEX outbox_of_owner ON outbox (owner, id);
 ALTER TABLE inbox
     ALTER COLUMN group_name TYPE text COLLATE "C",
     ALTER COLUMN event_id TYPE text COLLATE "C",

@@ -1,9 +1,12 @@
 """What the migrations promise on every PostgreSQL, and what the pool does about a bad address or a frozen server."""
 
 import asyncio
+import base64
+import json
 import shutil
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,12 +14,16 @@ import asyncpg
 import pytest
 
 from contracts.errors import Misconfigured, StoreUnavailable
+from contracts.ports import worker_lease
+from contracts.ticket import Desk
 from state import pool as pool_module
 from state.migrate import DIRECTORY, migrate
 from state.pool import as_our_errors, borrowed, open_pool
 from state.postgres_tickets import PostgresTickets
+from state.stores import postgres_stores
 from tests.contract.backends import until
 from tests.contract.cable import cable_to
+from tests.contract.samples import OWNER, loaded, must_settle, new_ticket, record, settlement
 from tests.services.postgres import Postgres
 
 pytestmark = pytest.mark.postgres
@@ -104,6 +111,64 @@ async def test_a_database_ahead_of_the_code_is_left_as_it_is(postgres_dsn: str, 
     await migrate(postgres_dsn)
     (directory / f"{EVERY_NAME[-1]}.sql").unlink()
     assert await migrate(postgres_dsn, directory) == []
+
+
+_OLD_TICKET = """
+INSERT INTO tickets (ticket_id, tenant_id, version, status, round, state) VALUES ($1, $2, $3, 'triage', 1, $4::jsonb)
+"""
+_OLD_OUTBOX_ROW = """
+INSERT INTO outbox (event_id, type, ticket_id, topic, value, headers, group_name, caused_by, published_at, partition,
+                    kafka_offset)
+VALUES ($1, 'T', 't1', $2, $3, $4::jsonb, 'triage', 'e1', $5, $6::integer, $6::integer)
+"""
+
+
+def before_the_engine(directory: Path) -> Path:
+    for path in directory.glob("*.sql"):
+        if path.name > "0005":
+            path.unlink()
+    return directory
+
+
+async def test_a_database_of_before_the_engine_comes_along_with_its_data(
+    postgres_dsn: str, connection: asyncpg.Connection, directory: Path
+) -> None:
+    now = datetime.now(UTC)
+    await migrate(postgres_dsn, before_the_engine(directory))
+    late = settlement(new_ticket(), "e1").ticket
+    late = late.with_round(late.rounds[0].model_copy(update={"deadline": now - timedelta(minutes=1)}))
+    closed = late.model_copy(update={"ticket_id": "t2"})
+    closed = closed.with_round(closed.rounds[0].model_copy(update={"desk": Desk.CLOSED}))
+    for ticket in (late, closed, new_ticket("t3")):
+        document = ticket.model_dump_json(exclude={"version"})
+        await connection.execute(_OLD_TICKET, ticket.ticket_id, ticket.tenant_id, 7, document)
+    headers = (("ce_id", b"1"), ("odd", b"\x00\xff"), ("odd", b""))
+    in_base64 = json.dumps([[name, base64.b64encode(value).decode()] for name, value in headers])
+    for name, topic, written, at, place in (
+        ("o1", "a", in_base64, now, 4),
+        ("o2", "a", in_base64, None, None),
+        ("o3", "b", "[]", None, None),
+        ("o4", "a", in_base64, None, None),
+    ):
+        await connection.execute(_OLD_OUTBOX_ROW, name, topic, name.encode(), written, at, place)
+
+    await migrate(postgres_dsn)
+
+    async with open_pool(postgres_dsn) as pool:
+        stores, store = postgres_stores(pool), PostgresTickets(pool)
+        assert await store.load("t1") == late.model_copy(update={"version": 7})
+        assert [ticket.ticket_id for ticket in await store.overdue(grace_s=5, limit=10)] == ["t1"]
+        told = {entry.detail["event_id"]: entry.detail["offset"] for entry in await store.timeline("t1")}
+        assert told == {"o1": 4, "o2": None, "o3": None, "o4": None}
+        step = settlement(await loaded(store), "e2", outgoing=[record("o5", topic="a"), record("o6", topic="c")])
+        [new] = (await must_settle(store, step)).records  # those of before come first in their topic
+        assert new.record.event_id == "o6"
+        await stores.leases.hold(worker_lease(OWNER), OWNER, lease_s=60)
+        rows = await stores.outbox.take_over(OWNER, limit=10)
+        assert [row.record.event_id for row in rows] == ["o2", "o3", "o4", "o5"]
+        assert [row.record.value for row in rows[:3]] == [b"o2", b"o3", b"o4"]
+        assert [row.record.headers for row in rows[:3]] == [headers, (), headers]
+        assert max(row.outbox_id for row in rows) < new.outbox_id
 
 
 # --- the pool
