@@ -47,7 +47,7 @@ class Failing:
         return {
             "retries": len(late),
             "lateness p99 ms": late[int(len(late) * 0.99)] if late else 0.0,
-            "early": sum(one < -1.0 for one in late),  # the clocks of the two ends differ by less
+            "early": sum(one < 0 for one in late),
         }
 
 
@@ -73,8 +73,10 @@ class _Noting:
     async def park(
         self, group: str, ticket_id: str, record: Record, *, wait_s: float, attempts: int, error: str
     ) -> None:
-        await self._parking.park(group, ticket_id, record, wait_s=wait_s, attempts=attempts, error=error)
+        # From before the call: the database's own due time is not earlier, so nothing is called late too kindly,
+        # and what comes before this moment is early by any clock.
         self._due_at[_event_id(record.headers)] = time.monotonic() + wait_s
+        await self._parking.park(group, ticket_id, record, wait_s=wait_s, attempts=attempts, error=error)
 
 
 def _event_id(headers: Sequence[tuple[str, bytes | None]]) -> str:

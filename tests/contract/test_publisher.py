@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 
 from bus.admin import apply_topics
 from bus.connection import KafkaConnection
@@ -15,6 +14,7 @@ from bus.publisher import Publisher, Sent
 from contracts.errors import BusUnavailable, ContractBroken
 from contracts.ports import OutgoingRecord, Position
 from contracts.topics import Topic
+from tests.contract.backends import until
 from tests.contract.kafka_way import KafkaWay, way_to
 from tests.contract.worker.bench import reader
 from tests.drill.taps import PRODUCE
@@ -22,6 +22,7 @@ from tests.drill.taps import PRODUCE
 pytestmark = pytest.mark.kafka
 
 TIMEOUT_S = 2.0
+NOT_ENOUGH_REPLICAS = 19
 OUT_OF_ORDER_SEQUENCE, INVALID_PRODUCER_EPOCH, UNKNOWN_PRODUCER_ID = 45, 47, 59
 
 
@@ -84,13 +85,8 @@ async def ids_on(connection: KafkaConnection, topic: str) -> list[str]:
     return [str(dict(one.headers)["ce_id"], "ascii") for one in await on_topic(connection, topic)]
 
 
-async def delete_topic(connection: KafkaConnection, topic: str) -> None:
-    admin = AIOKafkaAdminClient(**connection.client_options())
-    await admin.start()
-    try:
-        await admin.delete_topics([topic])
-    finally:
-        await admin.close()
+async def is_so(condition: bool) -> bool:
+    return condition
 
 
 def positions(sent: Sequence[Sent]) -> list[Position]:
@@ -174,16 +170,17 @@ async def test_a_topic_that_is_not_there_fails_alone_and_within_its_bound(
 
 
 async def test_a_dead_letter_that_cannot_be_written_slows_no_batch(
-    connection: KafkaConnection, publisher: Publisher, topic: str
+    connection: KafkaConnection, way: KafkaWay, far: Publisher, topic: str
 ) -> None:
     """A producer that tries again and again holds its broker's next request back for a tenth of a second each time."""
     letters = await new_topic(connection)
-    await publisher.publish_batch(many(topic, 1))
-    await publisher.put(letters, key=b"k", value=b"v")
-    await delete_topic(connection, letters)
-    letter = asyncio.create_task(publisher.put(letters, key=b"k", value=b"v"))
-    spans = sorted([await took_s(lambda: publisher.publish_batch(many(topic, 1))) for _ in range(21)])
-    assert spans[15] < 0.05, spans
+    await far.publish_batch(many(topic, 1))
+    await far.put(letters, key=b"k", value=b"v")
+    way.meddle(PRODUCE, NOT_ENOUGH_REPLICAS, times=1000, topic=letters)
+    letter = asyncio.create_task(far.put(letters, key=b"k", value=b"v"))
+    await until(lambda: is_so(way.mischief.done > 0))
+    spans = sorted([await took_s(lambda: far.publish_batch(many(topic, 1))) for _ in range(11)])
+    assert spans[5] < 0.05, spans
     assert not letter.done()
     with pytest.raises(BusUnavailable):
         await letter
