@@ -18,6 +18,7 @@ from bus.connection import KafkaConnection
 from bus.delivery import Delivery, size_of
 from bus.frontier import Frontiers
 from bus.options import WorkerOptions
+from bus.static_member import under_own_name
 from bus.unreadable import unreadable_at
 from bus.watchdog import Watchdog
 from contracts.errors import Undecodable
@@ -82,13 +83,14 @@ class Membership:
 
         Raises KafkaError, TimeoutError or OSError: the client broke. What it had taken comes again.
         UnicodeDecodeError: there is a record that it cannot read; only a membership that takes records
-        `one_by_one` can tell which one, and steps over it.
+        `one_by_one` can tell which one, and steps over it. Misconfigured: its instance id is another's too.
         """
         try:
             async with asyncio.timeout(_REQUEST_TIMEOUT_S):
                 await self._consumer.start()
-            self._consumer.subscribe([self._topic], listener=_Rebalances(self))
-            await self._poll_until(stopping)
+            with under_own_name(self._consumer, self._options.instance_id):
+                self._consumer.subscribe([self._topic], listener=_Rebalances(self))
+                await self._poll_until(stopping)
         finally:
             await self._leave()
 

@@ -203,3 +203,42 @@ async def test_a_setting_that_is_wrong_is_said_once_and_not_tried_again(yard: Ya
     [sentence] = [line for line in told.splitlines() if not line.startswith("{")]
     assert "SWITCHYARD_LLM__ANTHROPIC_API_KEY" in sentence
     assert "started again" not in told
+
+
+def assignments(process: Process) -> list[set[int]]:
+    """The partitions that its group assigned to a worker, each time it did."""
+    lines = [json.loads(line)["event"] for line in process.log.read_text().splitlines() if line.startswith('{"event"')]
+    start = "partitions assigned: "
+    return [set(json.loads(line.removeprefix(start))) for line in lines if line.startswith(start)]
+
+
+async def start_member(yard: Yard, instance_id: str) -> Process:
+    yard.system.environment["SWITCHYARD_KAFKA__INSTANCE_ID"] = instance_id
+    [worker] = await yard.system.start_workers(["lookup"])
+    return worker
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_static_member_that_comes_back_in_time_moves_no_partition(yard: Yard, end: signal.Signals) -> None:
+    first, second = await start_member(yard, f"{end.name}-a"), await start_member(yard, f"{end.name}-b")
+
+    async def shared_out() -> bool:
+        shares = [assignments(worker)[-1] for worker in (first, second)]
+        return all(shares) and sum(map(len, shares)) == LOOKUP.partitions
+
+    await until(shared_out, "a share for each")  # also once the members of an earlier test are given up
+    before = assignments(first)
+    second.child.send_signal(end)
+    await second.child.wait()
+    again = await start_member(yard, f"{end.name}-b")
+    assert assignments(again) == assignments(second)[-1:]
+    assert assignments(first) == before
+
+
+async def test_of_two_processes_with_one_instance_id_the_first_ends_and_says_why(yard: Yard) -> None:
+    first = await start_member(yard, "a")
+    second = await start_member(yard, "a")
+    assert await asyncio.wait_for(first.child.wait(), 30) == 2
+    sentence = first.log.read_text().splitlines()[-1]
+    assert sentence.startswith("switchyard: another process joined the group under the Kafka instance id 'a'")
+    assert await second.drain() == 0
