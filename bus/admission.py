@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from bus.backoff import outlast
 from bus.codec import Codec
@@ -115,17 +115,26 @@ class Admission:
 
     async def _queue_behind_parked(self, readable: Sequence[Delivery], known: Known) -> set[Delivery]:
         """Put what belongs to parked tickets into their queues; settles and returns those that are there."""
-        parked = known.parked | self._parked_since
-        behind = [
-            delivery
-            for delivery in readable
-            if delivery.event.ticket_id in parked
-            and delivery.parked is None
-            and delivery.event.id not in known.handled
-            and not _is_over(delivery)
-        ]
-        if not behind:
-            return set()
+        queued: set[Delivery] = set()
+        parked: Collection[str] = known.parked
+        while parked := self._parked_since.union(parked):
+            self._parked_since = set()  # what is parked while these are queued has a turn of its own
+            behind = [
+                delivery
+                for delivery in readable
+                if delivery.event.ticket_id in parked
+                and delivery.parked is None
+                and delivery.event.id not in known.handled
+                and delivery not in queued
+                and not _is_over(delivery)
+            ]
+            if behind:
+                queued |= await self._queue(behind)
+            parked = ()
+        return queued
+
+    async def _queue(self, behind: Sequence[Delivery]) -> set[Delivery]:
+        """Put deliveries behind their parked tickets; settles and returns those whose tickets are parked still."""
         followers = [(delivery.event.ticket_id, delivery.record) for delivery in behind]
         taken = await outlast(lambda: self._parking.queue(self._group, followers))
         queued = {delivery for delivery, is_queued in zip(behind, taken, strict=True) if is_queued}

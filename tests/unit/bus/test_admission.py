@@ -11,7 +11,7 @@ from bus.codec import Codec
 from bus.delivery import Delivery
 from bus.frontier import Assignment
 from contracts.errors import StoreUnavailable, Undecodable
-from contracts.ports import Known, Settlement, Stores, TicketStore, Wanted
+from contracts.ports import Known, Parking, Record, Settlement, Stores, TicketStore, Wanted
 from contracts.ticket import Ticket
 from contracts.topics import TICKETS
 from state.stores import memory_stores
@@ -37,6 +37,21 @@ class Watched:
         return known
 
 
+@dataclass
+class HeldUp:
+    """The memory store's queues, whose answers come when the test wants."""
+
+    parking: Parking
+    asked: int = 0
+    answer: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def queue(self, group: str, followers: Sequence[tuple[str, Record]]) -> Sequence[bool]:
+        self.asked += 1
+        queued = await self.parking.queue(group, followers)
+        await self.answer.wait()
+        return queued
+
+
 class Door:
     """An admission, and what came through it."""
 
@@ -44,6 +59,8 @@ class Door:
         self.stores: Stores = memory_stores()
         self.watched = Watched(self.stores.tickets)
         self.watched.answer.set()
+        self.queues = HeldUp(self.stores.parking)
+        self.queues.answer.set()
         self.assignment = Assignment(0)
         self.offered: list[Delivery] = []
         self.settled: list[Delivery] = []
@@ -52,7 +69,7 @@ class Door:
             "g",
             Codec(timedelta(days=1), lambda: NOW),
             self.watched,  # type: ignore[arg-type]
-            self.stores.parking,
+            self.queues,  # type: ignore[arg-type]
             offer=self.offered.extend,
             settled=self.settled.append,
         )
@@ -139,6 +156,19 @@ async def test_a_ticket_parked_while_the_look_up_runs_is_parked(door: Door) -> N
     door.admission.noticed_parked("t1")
     door.watched.answer.set()
     await until(lambda: len(door.settled) == 1)
+    assert not door.offered
+
+
+async def test_a_ticket_parked_while_others_are_queued_is_parked(door: Door) -> None:
+    """A follower that overtakes its parked ticket, as it was looked up before, and others took long to queue."""
+    await door.stores.parking.park("g", "t1", record(offset=9), wait_s=60, attempts=1, error="x")
+    door.queues.answer.clear()
+    door.fetch("t1", "t2")
+    await until(lambda: door.queues.asked == 1)
+    await door.stores.parking.park("g", "t2", record(offset=8), wait_s=60, attempts=1, error="x")
+    door.admission.noticed_parked("t2")
+    door.queues.answer.set()
+    await until(lambda: len(door.settled) + len(door.offered) == 2)
     assert not door.offered
 
 
