@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -18,13 +19,26 @@ FAILED, MISCONFIGURED, STUCK, INTERRUPTED = 1, 2, 70, 130
 _log = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+_GARBAGE_THRESHOLDS = (50_000, 20, 20)
+
 T = TypeVar("T")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end on an event loop of its own."""
+    collect_garbage_seldom()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(work)
+
+
+def collect_garbage_seldom() -> None:
+    """Look for cycles less often than Python does by itself, and never among what is there already.
+
+    A worker holds thousands of records that are no garbage: looking through them again and again takes a third of
+    its time.
+    """
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE_THRESHOLDS)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -10,10 +10,12 @@ from bus.delivery import Delivery
 from bus.engine import Engine
 from bus.options import WorkerOptions
 from bus.outcome import DONE, Outcome
+from ops.running import collect_garbage_seldom
 
 
 async def run(job: Job, ledger: Ledger) -> None:
     """Work until the slice is over."""
+    collect_garbage_seldom()  # as `switchyard run` does
 
     async def handle(delivery: Delivery) -> Outcome:
         await ledger.handle(delivery.record)

@@ -15,6 +15,7 @@ from bus.options import WorkerOptions
 from contracts.events import Event, LookupRequested, TicketSubmitted
 from contracts.ticket import Step, Ticket
 from contracts.topics import Topic
+from ops.running import collect_garbage_seldom
 from state.pool import open_pool
 from state.stores import postgres_stores
 
@@ -51,6 +52,7 @@ class Stepping:
 
 async def run(job: Job, ledger: Ledger) -> None:
     """Work until the slice is over."""
+    collect_garbage_seldom()  # as `switchyard run` does
     topic = Topic(job.topic, (TicketSubmitted,), read_by=(job.group,))
     failing = Failing(float(job.options["failing"])) if "failing" in job.options else None
     options = WorkerOptions(lanes=job.concurrency, session_timeout_s=job.session_timeout_s, **_parking(failing))
