@@ -167,9 +167,11 @@ class Finishing:
     async def _queue_those_behind(self, delivery: Delivery) -> None:
         """The ticket is parked: what waits in its lane goes behind it, in order. Then the lane is free."""
         ticket_id = delivery.event.ticket_id
-        free: list[Delivery] = []  # of those, what is to be handled after all: somebody freed the ticket meanwhile
+        free: list[Delivery] = []  # of those, what is to be handled after all: somebody freed the ticket meanwhile,
+        # or it is the ticket's first record itself, resumed by now
         while behind := self._engine.lanes.cut_behind(delivery):
-            waiting = [one for one in behind if one.assignment is None or not one.assignment.over]
+            free += [one for one in behind if one.parked is not None]
+            waiting = [one for one in behind if one.parked is None and not (one.assignment and one.assignment.over)]
             followers = [(ticket_id, one.record) for one in waiting]
             taken = await outlast(functools.partial(self._parking.queue, self._group, followers))
             for one, queued in zip(waiting, taken, strict=True):

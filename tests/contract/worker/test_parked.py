@@ -1,13 +1,16 @@
 """Tickets that fail: parked in order while the partition goes on, resumed, or left behind a dead letter."""
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from contracts.errors import ContractBroken, ModelUnavailable
 from contracts.events import Event
-from contracts.ports import Wanted
+from contracts.ports import Known, ParkedRecord, Record, Stores, TicketStore, Wanted
 from tests.contract.worker.bench import FAST, Bench, until
 
 pytestmark = pytest.mark.kafka
@@ -50,6 +53,66 @@ async def test_a_failed_ticket_and_its_later_records_wait_in_order_while_others_
     assert handled == ["well", "sick 0", "sick 1", "sick 2", "sick 3"]
     assert await bench.replies("sick") == ["sick 0", "sick 1", "sick 2", "sick 3"]
     assert not (await bench.store.look_up(bench.agent.name, [Wanted("x", "sick")])).parked
+
+
+class Slowly:
+    """The store's queues, each addition held until a parked record has been resumed and waits in its lane."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+        self._due = asyncio.Event()
+        self.looked_up = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stores.parking, name)
+
+    async def queue(self, group: str, followers: Sequence[tuple[str, Record]]) -> Sequence[bool]:
+        await self._due.wait()
+        await self.looked_up.wait()
+        for _ in range(100):  # turns of the loop
+            await asyncio.sleep(0)
+        return await self._stores.parking.queue(group, followers)
+
+    async def due(self, group: str, **bounds: Any) -> Sequence[ParkedRecord]:
+        found = await self._stores.parking.due(group, **bounds)
+        if found and not self._due.is_set():
+            self._due.set()
+            self.looked_up.clear()
+        return found
+
+
+class LookUps:
+    """The store's tickets, whose look-ups are told of."""
+
+    def __init__(self, tickets: TicketStore, told: asyncio.Event) -> None:
+        self._tickets = tickets
+        self._told = told
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tickets, name)
+
+    async def look_up(self, group: str, wanted: Sequence[Wanted]) -> Known:
+        known = await self._tickets.look_up(group, wanted)
+        self._told.set()
+        return known
+
+
+async def test_a_record_resumed_before_its_lane_was_free_is_handled_once_it_is(bench: Bench) -> None:
+    """It stood behind itself in the lane, was queued behind itself with the others, and so settled unhandled."""
+    slowly = Slowly(bench.stores)
+    tickets = LookUps(bench.stores.tickets, slowly.looked_up)
+    bench.stores = replace(bench.stores, tickets=tickets, parking=slowly)
+    handled = failing_first(bench, times=1)
+    async with bench.worker(options=replace(PARKING, retry_delays_s=(0.2,), longest_wait_in_place_s=0)):
+        await asyncio.gather(*(bench.submit("sick", f"sick {number}") for number in range(3)))
+
+        async def all_are_handled() -> bool:
+            return len(handled) == 3
+
+        await until(all_are_handled)
+        await until(bench.all_committed)
+    assert sorted(handled) == ["sick 0", "sick 1", "sick 2"]
+    assert len(await bench.replies("sick")) == 3
 
 
 async def test_a_parked_ticket_outlives_its_worker_and_so_do_its_attempts(bench: Bench) -> None:
