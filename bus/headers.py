@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from contracts.errors import Undecodable
-from contracts.values import Identifier
 
-_IDENTIFIER: TypeAdapter[str] = TypeAdapter(Identifier)
-_UTC_TEXT = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}|\.\d{6})?Z")  # what `text_of` writes, and most others
+_IDENTIFIER = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,200}")  # as `contracts.values.Identifier`, which is slower
+_UTC_TEXT = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}|\.\d{6})?(Z|\+00:00)")  # as most write it
 _INSTANT: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -27,10 +26,10 @@ class Headers:
         value = self._values.get(name)
         if value is None:
             return None
-        try:
-            return _IDENTIFIER.validate_python(value.decode("utf-8"))
-        except ValueError as error:  # also UnicodeDecodeError and ValidationError
-            raise Undecodable(f"the header {name} is not a short text") from error
+        text = value.decode("utf-8", "surrogateescape")
+        if not _IDENTIFIER.fullmatch(text):
+            raise Undecodable(f"the header {name} is not a short text")
+        return text
 
     def instant(self, name: str) -> datetime | None:
         """A time in UTC. Raises Undecodable: it is not ISO 8601 with an offset."""

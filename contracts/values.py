@@ -2,15 +2,26 @@
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer, StringConstraints
+
+_set = object.__setattr__  # values are frozen
 
 
 class Value(BaseModel):
     """An immutable value. Writers may set only known fields; readers ignore unknown ones (see `bus.codec`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def __copy__(self) -> Self:
+        """A shallow copy, as pydantic makes it of what has no extra or private fields: a step makes several."""
+        copied = self.__class__.__new__(self.__class__)
+        _set(copied, "__dict__", self.__dict__.copy())
+        _set(copied, "__pydantic_fields_set__", self.__pydantic_fields_set__.copy())
+        _set(copied, "__pydantic_extra__", None)
+        _set(copied, "__pydantic_private__", None)
+        return copied
 
 
 def _without_nul(text: str) -> str:
