@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import KafkaError
+
+from bus.connection import BROKEN
 
 _log = logging.getLogger(__name__)
 _PATIENCE_S = 5.0
@@ -43,7 +44,7 @@ async def _stopped(client: Any, method: str = "stop") -> bool:
     try:
         async with asyncio.timeout(_PATIENCE_S):
             await getattr(client, method)()
-    except (KafkaError, TimeoutError, OSError) as error:
+    except BROKEN as error:
         _log.warning("a Kafka client did not stop by itself: %s", type(error).__name__)
         return False
     return True

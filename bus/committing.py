@@ -5,8 +5,8 @@ import logging
 from collections.abc import Sequence
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
+from bus.connection import BROKEN
 from bus.frontier import Due, Frontiers
 
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Committer:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await consumer.commit(offsets)
-        except (KafkaError, TimeoutError) as error:
+        except BROKEN as error:
             _log.info("offsets of %s were not committed: %s", self._topic, type(error).__name__)
             return False
         return True

@@ -4,11 +4,15 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiokafka.errors import KafkaError
 from aiokafka.helpers import create_ssl_context
 
 from contracts.errors import Misconfigured
 
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+
+BROKEN = (KafkaError, TimeoutError, OSError, RuntimeError)
+"""What a client fails with; a RuntimeError is how uvloop tells of a connection that was lost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,8 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from aiokafka.errors import KafkaError
-
 from bus.backoff import outage_wait_s
-from bus.connection import KafkaConnection
+from bus.connection import BROKEN, KafkaConnection
 from bus.delivery import Delivery
 from bus.frontier import Frontiers
 from bus.handler import Handler
@@ -166,7 +164,7 @@ class Engine:
                 one_by_one = True
             except EngineStuck:
                 raise
-            except (KafkaError, TimeoutError, OSError) as error:
+            except BROKEN as error:
                 failures = failures + 1 if time.monotonic() - began < _STABLE_AFTER_S else 1
                 _log.warning("replacing a Kafka consumer that failed: %s: %s", type(error).__name__, error)
                 await self._sleep_unless_stopped(outage_wait_s(failures))

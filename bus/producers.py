@@ -6,11 +6,11 @@ import logging
 from collections.abc import AsyncIterator
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError, UnknownTopicOrPartitionError
+from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError, UnknownTopicOrPartitionError
 
 from bus.batches import LARGEST_BATCH_BYTES
 from bus.closing import close_producer
-from bus.connection import KafkaConnection
+from bus.connection import BROKEN, KafkaConnection
 from contracts.errors import BusUnavailable, ContractBroken
 
 LARGEST_REQUEST_BYTES = 4 * 1024 * 1024  # above any topic's limit: the broker decides
@@ -43,7 +43,7 @@ class Producers:
         except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
             self._discard(producer)  # a batch that the broker refused leaves a gap in the sequence
             raise too_large(topic) from error
-        except (KafkaError, TimeoutError) as error:
+        except BROKEN as error:
             self._discard(producer)
             raise BusUnavailable(f"Kafka did not acknowledge a record on {topic}: {type(error).__name__}") from error
 
@@ -76,7 +76,7 @@ class Producers:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await producer.start()
-        except (KafkaError, TimeoutError, OSError) as error:
+        except BROKEN as error:
             await close_producer(producer)
             raise BusUnavailable(f"Kafka cannot be reached: {type(error).__name__}") from error
         except asyncio.CancelledError:

@@ -74,7 +74,7 @@ class RedisAnswerCache:
         try:
             async with asyncio.timeout(WAIT_S), self._turn:
                 return await command()
-        except (RedisError, OSError) as error:  # TimeoutError too
+        except (RedisError, OSError, RuntimeError) as error:  # uvloop's, of a lost connection
             _log.warning(
                 "answer cache away", extra={"doing": doing, "tenant_id": tenant_id, "error": type(error).__name__}
             )

@@ -49,7 +49,6 @@ _AWAY = (
     asyncpg.InternalClientError,
     OSError,  # TimeoutError too
 )
-_NO_SCHEMA = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InsufficientPrivilegeError)
 
 
 @asynccontextmanager
@@ -106,7 +105,7 @@ def as_our_errors() -> Iterator[None]:
             raise StoreUnavailable(f"PostgreSQL: {type(error).__name__}: {error}") from error
         if isinstance(error, asyncpg.DataError):  # its message may quote the data
             raise ContractBroken(f"PostgreSQL cannot hold a value: {type(error).__name__}") from error
-        if isinstance(error, _NO_SCHEMA):
+        if isinstance(error, asyncpg.SyntaxOrAccessError):
             raise Misconfigured(f"the database's schema or grants do not fit this version: {error}") from error
         raise
     except asyncpg.InterfaceError as error:
@@ -115,6 +114,10 @@ def as_our_errors() -> Iterator[None]:
         raise StoreUnavailable(f"PostgreSQL: {error}") from error
     except _AWAY as error:
         raise StoreUnavailable(f"PostgreSQL: {type(error).__name__}: {error}") from error
+    except RuntimeError as error:
+        if "the handler is closed" not in str(error):  # so uvloop tells of a connection that was lost just now
+            raise
+        raise StoreUnavailable("PostgreSQL: the connection was lost") from error
 
 
 @contextmanager
