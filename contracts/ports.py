@@ -49,8 +49,7 @@ class Record:
     timestamp_type: int = 0  # 0 set by the producer, 1 by the broker
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """Where a record stands."""
 
     topic: str
@@ -58,8 +57,7 @@ class Position:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class OutgoingRecord:
+class OutgoingRecord(NamedTuple):
     """An encoded event on its way to a topic; the key is the ticket id."""
 
     event_id: str
@@ -100,8 +98,7 @@ class Settlement:
     outgoing: tuple[OutgoingRecord, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRecord:
+class StoredRecord(NamedTuple):
     """An outbox row: a record that is stored and may not be published yet."""
 
     outbox_id: int
@@ -126,8 +123,7 @@ Settled = Stored | VersionConflict | TenantMismatch | ContractBroken | None
 None: the group had settled the event before, and nothing of it is left for this owner to publish."""
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(NamedTuple):
     """Where an outbox row's record came to stand."""
 
     outbox_id: int
