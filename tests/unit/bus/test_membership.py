@@ -139,8 +139,9 @@ async def test_what_runs_counts_as_in_hand_and_stops_the_intake(group: Group, ha
     """Work in flight did not count, and memory had no bound (confluentinc/parallel-consumer#832, #834, #836)."""
     handling.waits_with = {None}
     async with running(group, handling, intake=Intake(high_records=3)) as engine:
-        group.client.bring(*[None] * 4)
-        await until(lambda: len(handling.begun) == 4)
+        for number in range(4):
+            group.client.bring(None)
+            await until(lambda at_least=number: len(handling.begun) > at_least)  # type: ignore[misc]
         assert not engine.lanes.ready, "all run, none waits"
         await until(lambda: bool(group.client.paused()))
         group.client.bring(*[None] * 4)
@@ -253,6 +254,24 @@ async def test_what_is_let_go_waits_for_no_poll_and_what_runs_on_moves_no_fronti
         handling.release.set()
         await until(lambda: group.committed[-1:] == [{0: 2}])
     assert handling.begun == [(0, 0), (0, 1), (0, 0)], "the fresh record is handled, after the stale one"
+
+
+async def test_a_partition_that_comes_back_goes_on_where_others_left_it(group: Group, handling: Handling) -> None:
+    """A stale entry outlived the assignment, and consumption stalled (confluentinc/parallel-consumer#875, #909,
+    astubbs/parallel-consumer#183)."""
+    handling.waits_with = {b"slow"}
+    async with running(group, handling):
+        group.client.bring(b"slow", b"quick")
+        await until(lambda: handling.ended == [(0, 1)])
+        await group.client.rebalance(set())
+        await group.client.rebalance({0})
+        group.client._next[0] = 6
+        group.client.bring(b"quick")
+        await until(lambda: group.committed[-1:] == [{0: 7}])
+        handling.release.set()
+        await until(lambda: (0, 0) in handling.ended)
+        await polled_again(group, times=20)
+    assert group.committed[-1] == {0: 7}
 
 
 async def test_letting_go_takes_far_less_than_a_rebalance_may(group: Group, handling: Handling) -> None:

@@ -1,0 +1,1 @@
+"""Bugs planted on purpose, each in a copy of the project, and the tests that must find them."""
