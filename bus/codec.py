@@ -16,8 +16,6 @@ from contracts.ports import OutgoingRecord, Record
 from contracts.topics import Topic, topic_of
 
 _SPEC_VERSION = "1.0"
-_SPEC_VERSION_HEADER = ("ce_specversion", _SPEC_VERSION.encode())
-_CONTENT_TYPE_HEADER = ("content-type", b"application/json")
 _WRITTEN_BY_CUSTOMERS = frozenset({TicketSubmitted, CustomerReplied})
 _UNNAMED_PRODUCER = "urn:switchyard:producer"
 _ROOM_FOR_THE_REST = 4096  # key, our headers and Kafka's own framing
@@ -35,31 +33,30 @@ def encode(
 ) -> OutgoingRecord:
     """An event as the record that carries it. Raises ContractBroken: it does not fit its topic."""
     topic = topic_of(payload)
-    name, schema = _names_of(type(payload))
-    headers = [
-        _SPEC_VERSION_HEADER,
+    headers = (
+        *_fixed_headers(type(payload), source),
         ("ce_id", event_id.encode()),
-        ("ce_type", name),
-        ("ce_source", source.encode()),
         ("ce_time", text_of(time).encode()),
-        ("ce_dataschema", schema),
-        _CONTENT_TYPE_HEADER,
-    ]
-    if cause is not None:
-        headers.append(("ce_causationid", cause.id.encode()))
-    if traceparent is not None:
-        headers.append(("traceparent", traceparent.encode()))
-    if deadline is not None:
-        headers.append(("deadline", text_of(deadline).encode()))
-    return OutgoingRecord(
-        event_id, payload.type_name(), payload.ticket_id, topic.name, _json(payload, topic), tuple(headers)
     )
+    if cause is not None:
+        headers += (("ce_causationid", cause.id.encode()),)
+    if traceparent is not None:
+        headers += (("traceparent", traceparent.encode()),)
+    if deadline is not None:
+        headers += (("deadline", text_of(deadline).encode()),)
+    return OutgoingRecord(event_id, payload.type_name(), payload.ticket_id, topic.name, _json(payload, topic), headers)
 
 
-@functools.cache
-def _names_of(payload: type[Payload]) -> tuple[bytes, bytes]:
-    """A payload class's name and schema, as headers carry them."""
-    return payload.type_name().encode(), _schema_of(payload).encode()
+@functools.lru_cache(maxsize=1024)
+def _fixed_headers(payload: type[Payload], source: str) -> tuple[tuple[str, bytes], ...]:
+    """What all records of a payload class and a source have in common."""
+    return (
+        ("ce_specversion", _SPEC_VERSION.encode()),
+        ("ce_type", payload.type_name().encode()),
+        ("ce_source", source.encode()),
+        ("ce_dataschema", _schema_of(payload).encode()),
+        ("content-type", b"application/json"),
+    )
 
 
 def _json(payload: Payload, topic: Topic) -> bytes:
