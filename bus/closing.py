@@ -11,8 +11,6 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from bus.connection import BROKEN
-
 _log = logging.getLogger(__name__)
 _PATIENCE_S = 5.0
 
@@ -41,13 +39,15 @@ async def close_consumer(consumer: AIOKafkaConsumer) -> None:
 
 
 async def _stopped(client: Any, method: str = "stop") -> bool:
+    stopping = asyncio.create_task(getattr(client, method)())  # alone: what it cancels of its own may come up in it
     try:
-        async with asyncio.timeout(_PATIENCE_S):
-            await getattr(client, method)()
-    except BROKEN as error:
-        _log.warning("a Kafka client did not stop by itself: %s", type(error).__name__)
-        return False
-    return True
+        await asyncio.wait({stopping}, timeout=_PATIENCE_S)
+    finally:
+        await _cancelled([stopping])
+    failure = stopping.exception() if stopping.done() and not stopping.cancelled() else TimeoutError()
+    if failure is not None:
+        _log.warning("a Kafka client did not stop by itself: %s", type(failure).__name__)
+    return failure is None
 
 
 async def _cancelled(tasks: Iterable[asyncio.Task[Any] | None]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from bus.backoff import outlast
 from bus.delivery import Delivery
+from contracts.errors import Misconfigured
 from contracts.ports import Settled, Settlement, TicketStore
 
 _log = logging.getLogger(__name__)
@@ -77,6 +78,8 @@ class Settling:
         results: Sequence[Settled | Exception]
         try:
             results = await outlast(lambda: self._tickets.settle(settlements, owner))
+        except Misconfigured:
+            raise  # no step is at fault, and none can be stored
         except Exception as error:  # noqa: BLE001 - a bug of the store: told to whoever answers for the step
             if len(batch) > 1:
                 for one in batch:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from bus.delivery import Delivery
 from bus.settling import Settling
-from contracts.errors import StoreUnavailable
+from contracts.errors import Misconfigured, StoreUnavailable
 from contracts.events import TicketSubmitted
 from contracts.ports import Settled, Settlement, Stored, TicketStore
 from contracts.ticket import Ticket
@@ -21,13 +21,14 @@ class Slow:
     batches: list[int] = field(default_factory=list)
     lost_answers: int = 0
     bugs: int = 0
+    bug: Exception = field(default_factory=lambda: LookupError("a bug"))
 
     async def settle(self, settlements: Sequence[Settlement], owner: str) -> Sequence[Settled]:
         self.batches.append(len(settlements))
         await self.release.wait()
         if self.bugs:
             self.bugs -= 1
-            raise LookupError("a bug")
+            raise self.bug
         results = await self.store.settle(settlements, owner)
         if self.lost_answers:
             self.lost_answers -= 1
@@ -97,6 +98,16 @@ async def test_a_bug_in_the_store_hits_one_step_and_not_its_neighbours() -> None
     await until(lambda: len(writer.results) == 3)
     assert store.batches == [3, 1, 1, 1]
     assert [type(writer.results[f"e{n}"]) for n in range(3)] == [LookupError, Stored, Stored]
+
+
+async def test_a_schema_that_does_not_fit_ends_the_worker_and_buries_no_step() -> None:
+    store = Slow(bugs=1, bug=Misconfigured("the database's schema does not fit"))
+    store.release.set()
+    writer = Writer(store)
+    writer.put(3)
+    await until(lambda: bool(writer.failures))
+    assert isinstance(writer.failures[0], Misconfigured)
+    assert not writer.results
 
 
 async def test_an_error_in_whoever_hears_of_it_ends_the_worker() -> None:
