@@ -33,6 +33,7 @@ class Admission:
         *,
         offer: Callable[[Sequence[Delivery]], None],
         settled: Callable[[Delivery], None],
+        has_lane: Callable[[str], bool] = lambda _ticket_id: False,
     ) -> None:
         self._topic = topic
         self._group = group
@@ -41,6 +42,7 @@ class Admission:
         self._parking = parking
         self._offer = offer
         self._settled = settled
+        self._has_lane = has_lane  # then a delivery of the ticket gets it from the one ahead in its lane
         self._waiting: deque[Delivery] = deque()
         self._something = asyncio.Event()
         # What happened in this worker since the look-up under way began, which may not have seen it:
@@ -110,7 +112,8 @@ class Admission:
     async def _look_up(self, readable: Sequence[Delivery]) -> Known:
         if not readable:
             return Known()
-        wanted = [Wanted(delivery.event.id, delivery.event.ticket_id) for delivery in readable]
+        events = [delivery.event for delivery in readable]
+        wanted = [Wanted(event.id, event.ticket_id, not self._has_lane(event.ticket_id)) for event in events]
         return await outlast(lambda: self._tickets.look_up(self._group, wanted))
 
     async def _queue_behind_parked(self, readable: Sequence[Delivery], known: Known) -> set[Delivery]:

@@ -96,8 +96,8 @@ class Sweep:
 
 
 def _most_overdue(ticket: Ticket) -> Round:
-    timed = [(round_.deadline, round_) for round_ in ticket.rounds if round_.is_open and round_.deadline is not None]
-    return min(timed, key=lambda one: one[0])[1]
+    timed = [(one.deadline, one) for one in ticket.rounds if one.can_time_out and one.deadline is not None]
+    return min(timed, key=lambda pair: pair[0])[1]
 
 
 def _expiry_of(ticket: Ticket, round_: Round) -> Event:

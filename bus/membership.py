@@ -201,7 +201,9 @@ class Membership:
         if now_s - self._watched_at_s < _WATCH_EVERY_S:
             return
         self._watched_at_s = now_s
-        fetching = self._consumer.assignment() - self._consumer.paused()
+        leader_of = self._consumer._client.cluster.leader_for_partition  # one without a leader no client can fetch
+        waiting = self._consumer.assignment() - self._consumer.paused()
+        fetching = {partition for partition in waiting if leader_of(partition) not in (None, -1)}
         self._watchdog.look({p.partition: self._consumer.last_poll_timestamp(p) for p in fetching}, now_s)
 
 

@@ -76,6 +76,7 @@ class Wanted(NamedTuple):
 
     event_id: str
     ticket_id: str
+    with_ticket: bool = True  # False: whoever asks has the ticket, or will
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Known:
     """What the store knew, at one moment, of the records it was asked about."""
 
     handled: frozenset[str] = frozenset()  # ids of events the group has settled
-    tickets: Mapping[str, Ticket] = field(default_factory=dict)  # those stored, by ticket id
+    tickets: Mapping[str, Ticket] = field(default_factory=dict)  # of those asked for, those stored, by ticket id
     parked: frozenset[str] = frozenset()  # ids of tickets that are parked for the group
 
 

@@ -29,7 +29,6 @@ from contracts.models import ModelCall
 from contracts.shop import ActionKind, Address
 from contracts.values import Disposition, Label, Money, Priority, Value
 
-
 _HANDOFFS = frozenset({LookupRequested, ReasoningRequested})
 
 
@@ -72,6 +71,11 @@ class Round(Value):
     def is_open(self) -> bool:
         """Whether its outcome is still to come."""
         return self.desk is not Desk.CLOSED
+
+    @property
+    def can_time_out(self) -> bool:
+        """Whether its deadline still counts: what is decided is carried out, however late, and perhaps already was."""
+        return self.is_open and self.desk is not Desk.EFFECTS
 
 
 class Proposal(Value):
@@ -117,8 +121,8 @@ class Ticket(Value):
 
     @property
     def deadline(self) -> datetime | None:
-        """When the first of its open rounds must have its outcome; None: no open round has a deadline."""
-        deadlines = [r.deadline for r in self.rounds if r.deadline is not None and r.desk is not Desk.CLOSED]
+        """When the first of its open rounds times out; None: none does."""
+        deadlines = [r.deadline for r in self.rounds if r.deadline is not None and r.can_time_out]
         return min(deadlines) if deadlines else None
 
     def round(self, number: int) -> Round:

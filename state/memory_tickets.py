@@ -43,7 +43,7 @@ class MemoryTickets:
     async def look_up(self, group: str, wanted: Sequence[Wanted]) -> Known:
         """What is known of many records."""
         handled = frozenset(one.event_id for one in wanted if (group, one.event_id) in self._inbox)
-        found = (self._load(ticket_id) for ticket_id in {one.ticket_id for one in wanted})
+        found = (self._load(ticket_id) for ticket_id in {one.ticket_id for one in wanted if one.with_ticket})
         parked = self.parked_of(group)
         return Known(
             handled,

@@ -124,7 +124,7 @@ SELECT ARRAY(SELECT event_id FROM inbox WHERE group_name = $1 AND event_id = ANY
        versions, states
 FROM (
     SELECT array_agg(version) AS versions, array_agg(state) AS states
-    FROM tickets WHERE ticket_id = ANY($3::text[])
+    FROM tickets WHERE ticket_id = ANY($4::text[])
 ) AS found
 """
 
@@ -196,9 +196,10 @@ class PostgresTickets:
     async def look_up(self, group: str, wanted: Sequence[Wanted]) -> Known:
         """What is known of many records, in one statement."""
         events = [one.event_id for one in wanted]
-        tickets = list({one.ticket_id for one in wanted})
+        parked = list({one.ticket_id for one in wanted})
+        tickets = list({one.ticket_id for one in wanted if one.with_ticket})
         async with borrowed(self.pool) as connection:
-            [row] = await connection.fetch(_LOOK_UP, group, events, tickets)
+            [row] = await connection.fetch(_LOOK_UP, group, events, parked, tickets)
         found = map(_ticket, row["versions"] or (), row["states"] or ())
         return Known(
             frozenset(row["handled"]), {ticket.ticket_id: ticket for ticket in found}, frozenset(row["parked"])

@@ -1,6 +1,7 @@
 """Faust: an agent whose concurrency is the number of handlers in flight."""
 
 import logging
+import tempfile
 
 import faust
 
@@ -10,10 +11,16 @@ from benchmarks.ledger import Ledger
 
 async def run(job: Job, ledger: Ledger) -> None:
     """Work until the slice is over; publish as well where the job names a topic."""
+    with tempfile.TemporaryDirectory() as folder:
+        await _work(job, ledger, folder)
+
+
+async def _work(job: Job, ledger: Ledger, folder: str) -> None:
     app = faust.App(
         job.group,
         broker=f"kafka://{job.bootstrap}",
         store="memory://",
+        datadir=folder,
         web_enabled=False,
         topic_disable_leader=True,
         topic_allow_declare=False,

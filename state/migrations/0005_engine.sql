@@ -86,15 +86,15 @@ CREATE TYPE settling_record AS (
     headers   bytea
 );
 
--- When the first of a ticket's open rounds must have its outcome.
+-- When the first of a ticket's open rounds times out; what is decided does not.
 ALTER TABLE tickets ADD COLUMN deadline timestamptz;
 UPDATE tickets
 SET deadline = (
     SELECT min((round ->> 'deadline')::timestamptz)
     FROM jsonb_array_elements(state -> 'rounds') AS listed (round)
-    WHERE round ->> 'desk' <> 'closed'
+    WHERE round ->> 'desk' NOT IN ('closed', 'effects')
 )
-WHERE state @? '$.rounds[*] ? (@.desk != "closed" && @.deadline != null)';
+WHERE state @? '$.rounds[*] ? (@.desk != "closed" && @.desk != "effects" && @.deadline != null)';
 CREATE INDEX tickets_overdue ON tickets (deadline) WHERE deadline IS NOT NULL;
 
 ALTER TABLE tickets

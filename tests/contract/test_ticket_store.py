@@ -336,10 +336,12 @@ class TicketStoreContract:
         assert found == [late[name].model_copy(update={"version": 1}) for name in ("b", "c", "a")]
         assert [ticket.ticket_id for ticket in await store.overdue(grace_s=5, limit=2)] == ["b", "c"]
 
-    async def test_a_closed_round_is_not_overdue(self, store: Store) -> None:
+    @pytest.mark.parametrize("desk", [Desk.CLOSED, Desk.EFFECTS])
+    async def test_a_round_that_is_closed_or_decided_is_not_overdue(self, store: Store, desk: Desk) -> None:
+        """A command may have moved money already: its round must not say that nothing was done."""
         await must_settle(store, settlement(overdue_since("e1", 60, "t1"), "e1", step=False))
         ticket = await loaded(store)
-        closed = ticket.with_round(ticket.rounds[0].model_copy(update={"desk": Desk.CLOSED}))
+        closed = ticket.with_round(ticket.rounds[0].model_copy(update={"desk": desk}))
         await must_settle(store, settlement(closed, "e2", step=False))
         assert await store.overdue(grace_s=5, limit=10) == []
 

@@ -53,6 +53,7 @@ class Client:
         self.fails: KafkaError | None = None  # what the next poll raises
         self.hangs_at_stop = False
         self.answered_at: int | None = None  # when its fetches were last answered
+        self.leader: int | None = 1  # of every partition
         self._group = group
         self._assigned: set[TopicPartition] = set()
         self._paused: set[TopicPartition] = set()
@@ -65,7 +66,7 @@ class Client:
         self._coordinator = self
         self._coordination_task = self.coordination
         self._heartbeat_task = self._commit_refresh_task = self._fetch_task = None
-        self._fetcher = self._client = self
+        self._fetcher = self._client = self.cluster = self
 
     # --- what the test does ---
 
@@ -138,6 +139,9 @@ class Client:
 
     def resume(self, *partitions: TopicPartition) -> None:
         self._paused -= set(partitions)
+
+    def leader_for_partition(self, _partition: TopicPartition) -> int | None:
+        return self.leader
 
     def last_poll_timestamp(self, _partition: TopicPartition) -> int | None:
         return self.answered_at

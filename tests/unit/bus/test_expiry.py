@@ -108,6 +108,17 @@ async def test_an_overdue_round_goes_to_a_person_and_the_customer_is_told(stores
     assert (round_.desk, round_.disposition, round_.settled_by) == (Desk.CLOSED, Disposition.TIMED_OUT, "expiry")
 
 
+async def test_a_round_whose_action_is_under_way_is_left_to_those_who_carry_it_out(stores: Stores) -> None:
+    ticket = await opened(stores, 60, 30)
+    decided = ticket.with_round(ticket.rounds[0].model_copy(update={"desk": Desk.EFFECTS}))
+    position = Position("support.reasoning.v1", 0, 0)
+    await stores.tickets.settle([Settlement("reasoning", message("r", "t1", 0), position, decided)], "somebody")
+    published = Published()
+    ending = sweep(stores, published)
+    assert [await ending.sweep(), await ending.sweep()] == [1, 0]
+    assert [round_.desk for round_ in (await loaded(stores)).rounds] == [Desk.EFFECTS, Desk.CLOSED]
+
+
 async def test_it_happens_once_however_often_and_by_how_many_it_is_swept(stores: Stores) -> None:
     for n in range(5):
         await opened(stores, 60, ticket_id=f"t{n}")

@@ -128,10 +128,13 @@ async def test_a_missing_setting_ends_the_worker() -> None:
     async def misconfigured(delivery: Delivery) -> Outcome:
         raise Misconfigured("no key")
 
-    with pytest.raises(ExceptionGroup) as errors:
+    async def work() -> None:
         async with asyncio.TaskGroup() as group:
             crew.in_flight(misconfigured, 1, group).wake()
             await asyncio.Event().wait()
+
+    with pytest.raises(ExceptionGroup) as errors:
+        await work()
     assert errors.group_contains(Misconfigured)
 
 

@@ -361,6 +361,19 @@ async def test_a_client_that_goes_quiet_is_replaced_and_the_third_one_ends_the_w
     assert all(client.stopped for client in group.clients)
 
 
+@pytest.mark.parametrize("leader", [-1, None])
+async def test_a_partition_without_a_leader_is_not_held_against_the_client(
+    group: Group, handling: Handling, monkeypatch: pytest.MonkeyPatch, leader: int | None
+) -> None:
+    """Else its worker would make new clients and end, over and over, and its other partitions with it."""
+    monkeypatch.setattr(membership, "_WATCH_EVERY_S", 0.0)
+    async with running(group, handling, stalled_after_s=0.05):
+        group.client.leader = leader
+        end = time.monotonic() + 0.2
+        await until(lambda: time.monotonic() > end)
+        assert len(group.clients) == 1
+
+
 async def test_a_client_that_will_not_stop_is_cut_off_with_its_tasks(
     group: Group, handling: Handling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
