@@ -26,7 +26,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
     derandomize=os.environ.get("CI") == "true",
 )
-settings.load_profile("switchyard")
+# HYPOTHESIS_PROFILE=long: the laws of frontier and lanes for some ten minutes each (`make laws`).
+settings.register_profile("long", settings.get_profile("switchyard"), derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "switchyard"))
 
 T = TypeVar("T")
 STORY = pytest.StashKey[list[str]]()

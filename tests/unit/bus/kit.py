@@ -7,6 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from hypothesis import settings
+
 from bus.delivery import Delivery, size_of
 from bus.frontier import Assignment
 from contracts.errors import Undecodable
@@ -51,6 +53,11 @@ def delivery(decoded: Event | Undecodable | None = None, *, partition: int = 0, 
 
 def cancel_order(ticket_id: str = "t1") -> CancelOrder:
     return CancelOrder(ticket_id=ticket_id, effect_key="k", round=1, order_id="#W1", reason="no longer needed")
+
+
+def examples(few: int, many: int) -> int:
+    """How many examples of a law to try: few, or under HYPOTHESIS_PROFILE=long as many as take minutes."""
+    return many if settings.get_current_profile_name() == "long" else few
 
 
 async def until(condition: Callable[[], bool], limit_s: float = 5) -> None:

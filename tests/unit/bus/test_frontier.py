@@ -5,6 +5,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from bus import frontier
 from bus.frontier import Assignment, Frontiers
+from tests.unit.bus.kit import examples
 
 
 class AssignmentLaws(RuleBasedStateMachine):
@@ -69,7 +70,7 @@ class AssignmentLaws(RuleBasedStateMachine):
 
 
 TestAssignmentLaws = AssignmentLaws.TestCase
-TestAssignmentLaws.settings = settings(max_examples=40, stateful_step_count=40)
+TestAssignmentLaws.settings = settings(max_examples=examples(40, 15_000), stateful_step_count=40)
 
 
 class TrimmingLaws(AssignmentLaws):
@@ -86,7 +87,7 @@ class TrimmingLaws(AssignmentLaws):
 
 
 TestTrimmingLaws = TrimmingLaws.TestCase
-TestTrimmingLaws.settings = settings(max_examples=40, stateful_step_count=40)
+TestTrimmingLaws.settings = settings(max_examples=examples(40, 15_000), stateful_step_count=40)
 
 
 def test_a_hundred_thousand_in_flight_that_end_backwards_leave_little_behind() -> None:

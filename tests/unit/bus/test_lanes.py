@@ -10,7 +10,7 @@ from bus.frontier import Assignment
 from bus.intake import Intake
 from bus.lanes import Lanes
 from contracts.events import TicketSubmitted
-from tests.unit.bus.kit import NOW, event, fetched
+from tests.unit.bus.kit import NOW, event, examples, fetched
 
 
 class Offers:
@@ -108,7 +108,7 @@ class LanesLaws(RuleBasedStateMachine):
 
 
 TestLanesLaws = LanesLaws.TestCase
-TestLanesLaws.settings = settings(max_examples=60, stateful_step_count=50)
+TestLanesLaws.settings = settings(max_examples=examples(60, 10_000), stateful_step_count=50)
 
 
 def taken(lanes: Lanes) -> Delivery:
