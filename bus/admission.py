@@ -49,6 +49,7 @@ class Admission:
         self._handled_since: set[str] = set()
         self._tickets_since: dict[str, Ticket | None] = {}
         self._parked_since: set[str] = set()
+        self._in_lanes: set[str] = set()  # tickets that had a lane when the look-up under way began
         self._looking = False
 
     def put(self, deliveries: Sequence[Delivery]) -> None:
@@ -113,7 +114,8 @@ class Admission:
         if not readable:
             return Known()
         events = [delivery.event for delivery in readable]
-        wanted = [Wanted(event.id, event.ticket_id, not self._has_lane(event.ticket_id)) for event in events]
+        self._in_lanes = {event.ticket_id for event in events if self._has_lane(event.ticket_id)}
+        wanted = [Wanted(event.id, event.ticket_id, event.ticket_id not in self._in_lanes) for event in events]
         return await outlast(lambda: self._tickets.look_up(self._group, wanted))
 
     async def _queue_behind_parked(self, readable: Sequence[Delivery], known: Known) -> set[Delivery]:
@@ -155,7 +157,7 @@ class Admission:
             return False
         if event.ticket_id in self._tickets_since:
             delivery.ticket = self._tickets_since[event.ticket_id]
-        else:
+        elif event.ticket_id not in self._in_lanes:
             delivery.ticket = known.tickets.get(event.ticket_id) or _nobody_stored(event)
         return True
 

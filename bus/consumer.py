@@ -74,6 +74,7 @@ class Worker:
             stores.parking,
             offer=self._engine.offer,
             settled=lambda delivery: self._finishing.settled_unrun(delivery),
+            has_lane=lambda ticket_id: self._engine.lanes.get(ticket_id) is not None,
         )
         self._finishing = Finishing(
             agent.name,

@@ -313,6 +313,12 @@ class TicketStoreContract:
         assert await store.look_up("triage", wanted) == Known(frozenset({"e0", "e1"}), tickets, frozenset({"t2"}))
         assert await store.look_up("lookup", wanted) == Known(frozenset({"e9"}), tickets, frozenset())
 
+    async def test_a_look_up_leaves_out_tickets_that_are_not_asked_for(self, store: Store) -> None:
+        await stored(store, "t1", "e1")
+        await stored(store, "t2", "e2")
+        known = await store.look_up("triage", [Wanted("e1", "t1", False), Wanted("e2", "t2")])
+        assert known == Known(frozenset({"e1", "e2"}), {"t2": await loaded(store, "t2")})
+
     async def test_a_look_up_of_nothing_knows_nothing(self, store: Store) -> None:
         assert await store.look_up("triage", []) == Known()
 

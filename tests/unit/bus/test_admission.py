@@ -64,6 +64,7 @@ class Door:
         self.assignment = Assignment(0)
         self.offered: list[Delivery] = []
         self.settled: list[Delivery] = []
+        self.lanes: set[str] = set()
         self.admission = Admission(
             TICKETS,
             "g",
@@ -72,6 +73,7 @@ class Door:
             self.queues,  # type: ignore[arg-type]
             offer=self.offered.extend,
             settled=self.settled.append,
+            has_lane=self.lanes.__contains__,
         )
 
     def fetch(self, *ticket_ids: str, body: str = "b") -> None:
@@ -110,6 +112,27 @@ async def test_a_whole_fetch_is_looked_up_at_once_and_comes_with_its_tickets(doo
     assert door.watched.asked == [3]
     versions = [one.ticket.version for one in door.offered if one.ticket is not None]
     assert versions == [0, 1, 0]
+
+
+async def test_a_ticket_that_has_a_lane_is_not_read_again(door: Door) -> None:
+    """Its state comes from the delivery ahead; should none give it, it is loaded when its turn comes."""
+    await door.settle("known", body="earlier")
+    door.lanes |= {"known", "new"}
+    door.fetch("known", "new", "other")
+    await until(lambda: len(door.offered) == 3)
+    assert [one.ticket and one.ticket.ticket_id for one in door.offered] == [None, None, "other"]
+
+
+async def test_a_ticket_that_moved_on_in_its_lane_during_the_look_up_comes_as_it_is_now(door: Door) -> None:
+    door.lanes.add("t1")
+    door.watched.answer.clear()
+    door.fetch("t1")
+    await until(lambda: bool(door.watched.asked))
+    now = Ticket(ticket_id="t1", tenant_id="default", version=7)
+    door.admission.noticed_settled("another event", "t1", now)
+    door.watched.answer.set()
+    await until(lambda: bool(door.offered))
+    assert door.offered[0].ticket == now
 
 
 async def test_what_the_group_has_settled_comes_to_no_lane(door: Door) -> None:
