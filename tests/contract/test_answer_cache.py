@@ -115,7 +115,8 @@ class TestOnRedis(AnswerCacheContract):
     async def test_a_late_reply_never_reaches_the_next_caller(
         self, cache: RedisAnswerCache, cable: Cable, is_cancelled: bool, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """The first caller gives up, by cancellation or time-out, while its reply is on the way."""
+        """The first caller gives up, by cancellation or time-out, while its reply is on the way: it went to whoever
+        had the connection next (redis-py#2665, CVE-2023-28858, CVE-2023-28859)."""
         await cache.put("north", "theirs", b"another customer's answer", 60)
         await cache.put("north", "mine", b"mine", 60)
         async with RedisAnswerCache.open(f"redis://127.0.0.1:{cable.port}/0") as far:
@@ -136,6 +137,7 @@ class TestOnRedis(AnswerCacheContract):
     async def test_callers_cancelled_at_any_moment_leave_the_cache_sound(
         self, cache: RedisAnswerCache, cable: Cable
     ) -> None:
+        """redis-py#2665, at every await."""
         for n in range(10):
             await cache.put("north", f"d{n}", f"answer {n}".encode(), 60)
         async with RedisAnswerCache.open(f"redis://127.0.0.1:{cable.port}/0") as far:

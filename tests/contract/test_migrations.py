@@ -216,7 +216,41 @@ async def test_an_exhausted_pool_is_unavailable(postgres_dsn: str, monkeypatch: 
                 pass
 
 
+async def test_who_waited_in_vain_for_a_connection_costs_none(
+    postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An acquisition that timed out or was cancelled kept its connection (asyncpg#467)."""
+    monkeypatch.setattr(pool_module, "ACQUIRE_TIMEOUT_S", 0.05)
+
+    async def borrow(pool: asyncpg.Pool) -> None:
+        async with borrowed(pool):
+            pass
+
+    async with open_pool(postgres_dsn, max_size=2) as pool:
+        async with borrowed(pool), borrowed(pool):
+            waiting = [asyncio.create_task(borrow(pool)) for _ in range(20)]
+            await asyncio.wait(waiting[:1])
+            for task in waiting[1::2]:
+                task.cancel()
+            outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} <= {StoreUnavailable, asyncio.CancelledError}
+        async with borrowed(pool), borrowed(pool):
+            assert pool.get_idle_size() == 0
+
+
+async def test_a_connection_that_died_in_use_makes_room_for_a_new_one(postgres_dsn: str) -> None:
+    """It never came back to its pool (asyncpg#385)."""
+    async with open_pool(postgres_dsn, max_size=2) as pool:
+        for _ in range(4):
+            with pytest.raises(StoreUnavailable):
+                async with borrowed(pool) as connection:
+                    await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        async with borrowed(pool) as one, borrowed(pool) as other:
+            assert await one.fetchval("SELECT 1") == await other.fetchval("SELECT 1") == 1
+
+
 async def test_a_restarted_server_is_found_again(postgres_dsn: str, postgres_server: Postgres) -> None:
+    """The connections of before are stale, and were handed out (asyncpg#704)."""
     await migrate(postgres_dsn)
     async with open_pool(postgres_dsn, max_size=3) as pool:
         store = PostgresTickets(pool)
@@ -240,6 +274,7 @@ async def test_a_restarted_server_is_found_again(postgres_dsn: str, postgres_ser
 async def test_closing_does_not_wait_for_a_server_that_says_no_more(
     postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """`close(timeout)` waits for ever for a frozen server (asyncpg#1356)."""
     monkeypatch.setattr(pool_module, "CLOSE_TIMEOUT_S", 0.3)
     address = urlsplit(postgres_dsn)
     assert address.hostname is not None

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -167,6 +168,14 @@ class ParkingContract:
         later = record(10, timestamp=1_800_000_000_000)
         assert await parking.queue(GROUP, [("t1", later), ("t1", later)]) == [True, True]
         assert await drain(parking) == [10, 10]
+
+    async def test_the_same_offset_of_another_topic_is_another_record(self, parking: Parking) -> None:
+        """One key in two topics was one shard, and its records were taken for each other
+        (confluentinc/parallel-consumer#184)."""
+        await park(parking)
+        elsewhere = [replace(record(10), topic="support.replies.v1"), replace(record(10), partition=4)]
+        assert await parking.queue(GROUP, [("t1", one) for one in (*elsewhere, *elsewhere)]) == [True] * 4
+        assert await drain(parking) == [10, 10, 10]
 
     async def test_a_dead_letter_holds_its_ticket_and_is_never_due(self, parking: Parking) -> None:
         await parking.block(GROUP, "t1", record(10), attempts=3, error="poison")

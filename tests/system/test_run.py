@@ -236,6 +236,7 @@ async def test_a_static_member_that_comes_back_in_time_moves_no_partition(yard: 
 
 
 async def test_of_two_processes_with_one_instance_id_the_first_ends_and_says_why(yard: Yard) -> None:
+    """FENCED_INSTANCE_ID stalls aiokafka's coordination, and the two fence each other for ever (aiokafka#1186)."""
     first = await start_member(yard, "a")
     second = await start_member(yard, "a")
     assert await asyncio.wait_for(first.child.wait(), 30) == 2

@@ -35,7 +35,8 @@ async def test_a_stop_before_kafka_is_there_returns(bench: Bench) -> None:
 async def test_a_delivery_that_outlives_its_assignment_moves_no_frontier_and_is_not_decided_twice(
     bench: Bench,
 ) -> None:
-    """Revoked and given back to the same member while its handler runs."""
+    """Revoked and given back to the same member while its handler runs
+    (confluentinc/parallel-consumer#826, #875, #909)."""
     begun, release = asyncio.Event(), asyncio.Event()
 
     async def think(event: Event) -> None:
@@ -59,6 +60,7 @@ async def test_a_delivery_that_outlives_its_assignment_moves_no_frontier_and_is_
 
 
 async def test_a_member_that_lost_partitions_commits_those_it_kept(bench: Bench) -> None:
+    """aiokafka refuses a commit as a whole where one of its partitions is not the member's any more."""
     begun, release = asyncio.Event(), asyncio.Event()
 
     async def think(event: Event) -> None:
@@ -134,6 +136,7 @@ async def test_topics_are_made_what_the_catalogue_says_and_keep_what_it_does_not
 
 
 async def test_a_restart_of_kafka_is_lived_through(bench: Bench, kafka_server: Service) -> None:
+    """A consumer stays stuck after its broker came back, and a producer is of no use (aiokafka#1154, #703, #1017)."""
     async with bench.worker():
         await bench.submit("t1", "before")
         await until(bench.all_committed)

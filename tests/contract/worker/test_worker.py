@@ -90,6 +90,7 @@ async def test_a_record_that_comes_again_is_settled_once(bench: Bench) -> None:
 
 
 async def test_a_null_key_is_welcome(bench: Bench) -> None:
+    """Records without a key stopped their partition (confluentinc/parallel-consumer#318)."""
     async with bench.worker():
         await bench.publisher.put(bench.topic.name, key=None, value=b'{"ticket_id":"t1","body":"hi"}')
         await until(bench.all_committed)
@@ -234,6 +235,8 @@ async def test_a_new_worker_resumes_behind_what_was_committed(bench: Bench) -> N
 
 
 async def test_two_workers_share_the_partitions_and_settle_each_record_once(bench: Bench) -> None:
+    """A scale-out was rebalanced without end (confluentinc/parallel-consumer#637)."""
+
     async def think(event: Event) -> None:
         await asyncio.sleep(0.02)
 

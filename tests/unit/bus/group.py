@@ -23,6 +23,7 @@ class Group:
         self.partitions = {0}  # what each new client is assigned
         self.committed: list[dict[int, int]] = []  # commits that were acknowledged
         self.refusals: deque[Exception] = deque()  # what the next commits are answered with
+        self.hang_at_start = 0  # so many clients more
         self.at_once = 0
         self.most_at_once = 0  # commits on their way
         self.answering = asyncio.Event()  # clear: commits get no answer
@@ -93,6 +94,9 @@ class Client:
 
     async def start(self) -> None:
         await asyncio.sleep(0)
+        if self._group.hang_at_start:
+            self._group.hang_at_start -= 1
+            await asyncio.Event().wait()
 
     def subscribe(self, topics: Sequence[str], listener: ConsumerRebalanceListener) -> None:
         assert topics == ["t"]

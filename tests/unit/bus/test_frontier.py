@@ -165,6 +165,7 @@ def test_an_acknowledgement_that_comes_after_the_epoch_ended_is_ignored() -> Non
 
 
 def test_offsets_that_start_anew_start_a_new_epoch() -> None:
+    """The old offset was committed on and on after OFFSET_OUT_OF_RANGE (confluentinc/parallel-consumer#409, #425)."""
     frontiers = Frontiers()
     old = frontiers.of(0, 100)
     index = old.begin(100)

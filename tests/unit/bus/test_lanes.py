@@ -141,6 +141,8 @@ def test_a_tenant_with_most_of_the_load_does_not_make_another_wait() -> None:
 
 
 def test_a_ticket_that_comes_back_after_a_rebalance_waits_for_what_still_runs() -> None:
+    """The stale entry swallowed the fresh record, and consumption stalled
+    (confluentinc/parallel-consumer#875, astubbs/parallel-consumer#183)."""
     lanes, offers = Lanes(), Offers()
     lanes.offer(offers.of("a"))
     old = taken(lanes)
@@ -154,6 +156,7 @@ def test_a_ticket_that_comes_back_after_a_rebalance_waits_for_what_still_runs() 
 
 
 def test_a_ticket_in_two_partitions_is_one_lane() -> None:
+    """One key in two places was two shards, or one too few (confluentinc/parallel-consumer#184)."""
     lanes, here, there = Lanes(), Offers(), Offers()
     there.assignment = Assignment(1)
     lanes.offer(here.of("a"))
@@ -174,6 +177,7 @@ def test_what_cannot_run_again_because_its_partition_is_gone_frees_its_lane() ->
 
 
 def test_intake_pauses_above_the_mark_and_resumes_at_half_of_it() -> None:
+    """What is in hand had no bound (confluentinc/parallel-consumer#832, #834, #836)."""
     intake, assignment = Intake(high_records=4, high_bytes=10**6), Assignment(0)
     seen = []
     indices = []

@@ -384,3 +384,14 @@ async def test_a_client_that_will_not_stop_is_cut_off_with_its_tasks(
         group.client.hangs_at_stop = True
     assert group.client.coordination.cancelled()
     assert group.client.stopped
+
+
+async def test_a_client_that_never_gets_to_its_broker_is_replaced(
+    group: Group, handling: Handling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that takes connections and says nothing is waited for without a bound (aiokafka#1101, #659)."""
+    monkeypatch.setattr(membership, "_REQUEST_TIMEOUT_S", 0.05)
+    group.hang_at_start = 2
+    async with running(group, handling):
+        assert len(group.clients) == 3
+        assert [client.stopped for client in group.clients] == [True, True, False]

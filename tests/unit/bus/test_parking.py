@@ -196,6 +196,7 @@ async def test_the_lease_is_renewed_before_it_ends(parking: FaultyParking, lease
 
 
 async def test_no_more_are_in_hand_than_allowed(parking: FaultyParking, leases: MemoryLeases) -> None:
+    """A queue of retries without a bound took all memory (confluentinc/parallel-consumer#832)."""
     for n in range(25):
         await park(parking, f"t{n}", n)
     resumed, settled = Resumed(), set[int]()

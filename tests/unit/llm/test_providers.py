@@ -93,6 +93,7 @@ async def test_529_is_overload(provider: Provider, standin: StandIn) -> None:
 async def test_an_exhausted_quota_is_refusal_because_waiting_does_not_help(
     provider: Provider, standin: StandIn
 ) -> None:
+    """It comes as a 429 like overload, which the SDKs try again; asked again, it is refused again."""
     standin.faults.replace([Rule(Kind.QUOTA_EXHAUSTED, retry_after_s=1)])
     assert isinstance(await failure_of(provider), ModelRefused)
 
@@ -127,6 +128,7 @@ async def test_a_cut_answer_is_unavailability(provider: Provider, standin: Stand
 
 @pytest.mark.parametrize("kind", [Kind.SLOW, Kind.DRIP])
 async def test_the_timeout_bounds_the_whole_call(provider: Provider, standin: StandIn, kind: Kind) -> None:
+    """Both SDKs wait 600 s for each read by default, and a slow drip never ends."""
     standin.faults.replace([Rule(kind, seconds=1)])
     started_s = time.monotonic()
     error = await failure_of(provider, replace(PROMPT, timeout_s=0.3))
@@ -142,6 +144,7 @@ async def test_no_server_is_unavailability(protocol: str) -> None:
 
 
 async def test_a_failure_is_never_tried_again_by_the_sdk(provider: Provider, standin: StandIn) -> None:
+    """Both SDKs try twice more by default; under an application's own tries that was 12 requests (nanobot#2511)."""
     for kind in (Kind.RATE_LIMITED, Kind.SERVER_ERROR, Kind.CUT):
         standin.faults.replace([Rule(kind)])
         await failure_of(provider)
