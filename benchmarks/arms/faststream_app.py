@@ -23,7 +23,7 @@ async def run_faststream(job: Job, ledger: Ledger, *, ack_policy: AckPolicy, max
         decoder=_record_itself,
         session_timeout_ms=int(job.session_timeout_s * 1000),
         heartbeat_interval_ms=min(3000, int(job.session_timeout_s * 250)),
-    )  # type: ignore[untyped-decorator]
+    )
     async def on_record(record: Any) -> None:
         await ledger.handle(record)
         if job.out_topic:
