@@ -207,7 +207,10 @@ class MemoryOutbox:
 
 def headers_in_bytes(headers: Sequence[tuple[str, bytes]]) -> bytes:
     """Headers as the outbox keeps them: how many parts, the length of each, then names and values in turn."""
-    parts = [part for name, value in headers for part in (name.encode(), value)]
+    parts: list[bytes] = []
+    for name, value in headers:
+        parts.append(name.encode())
+        parts.append(value)
     return struct.pack(f">{len(parts) + 1}I", len(parts), *map(len, parts)) + b"".join(parts)
 
 
