@@ -51,7 +51,7 @@ class Deciding:
     async def _decided(self, ticket: Ticket, event: Event, limit: datetime | None) -> Step:
         if limit is None:
             return await self.decide(ticket, event)
-        async with _Limit(seconds_until(limit)):
+        with _Limit(seconds_until(limit)):
             return await self.decide(ticket, event)
 
 
@@ -67,13 +67,13 @@ class _Limit:
         self._wait_s = max(0.0, wait_s)
         self._passed = False
 
-    async def __aenter__(self) -> None:
+    def __enter__(self) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
         self._timer = asyncio.get_running_loop().call_later(self._wait_s, self._pass)
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._timer.cancel()

@@ -299,8 +299,8 @@ def _settled(steps: Sequence[_Step], row: asyncpg.Record) -> dict[int, Stored]:
     settled = {}
     for number, version in sorted(zip(row["steps"] or (), row["versions"] or (), strict=True)):
         records = steps[number - 1].settlement.outgoing
-        rows = [(StoredRecord(next(ids), record), next(mine)) for record in records]
-        settled[number] = Stored(version, tuple(stored for stored, is_mine in rows if is_mine))
+        rows = [StoredRecord(next(ids), record) for record in records]
+        settled[number] = Stored(version, tuple([stored for stored in rows if next(mine)]))
     return settled
 
 
