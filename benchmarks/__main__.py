@@ -25,6 +25,7 @@ from benchmarks.no_op import b3
 from benchmarks.rebalancing import b9
 from benchmarks.result import Result
 from benchmarks.retrying import b11
+from benchmarks.soak import soak
 from benchmarks.starting import b14
 from benchmarks.tracking import b7
 from benchmarks.versions import installed
@@ -57,6 +58,7 @@ BENCHMARKS: dict[str, Run] = {
     "B12": b12,
     "B13": b13,
     "B14": b14,
+    "soak": soak,
 }
 
 
@@ -65,9 +67,7 @@ def main() -> int:
     log_to_stderr("benchmarks", logging.ERROR)
     settings = read_settings()
     options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    options.add_argument(
-        "name", choices=[*BENCHMARKS, "all"], type=lambda name: name if name == "all" else name.upper()
-    )
+    options.add_argument("name", choices=[*BENCHMARKS, "all"], type=_name)
     options.add_argument("--json", type=Path, help="write a JSON list, one object a benchmark, to this file")
     options.add_argument("--quick", action="store_true", help="few and short slices: to see that it works")
     options.add_argument("--slices", type=int, help="how often each arm runs: 5 times, 2 in a quick run")
@@ -81,6 +81,10 @@ def main() -> int:
         versions = installed()
         given.json.write_text(json.dumps([result.as_json(versions) for result in results], indent=1))
     return 0 if all(bar.met for result in results for bar in result.bars) else 1
+
+
+def _name(given: str) -> str:
+    return given.upper() if given[1:].isdigit() else given
 
 
 async def _run(names: list[str], given: argparse.Namespace) -> list[Result]:

@@ -44,6 +44,7 @@ class Findings:
     unsafe_commits: int = 0  # of an offset above a record that was not finished
     first_at: float = 0.0  # when the first record was handled, by the machine's monotonic clock
     rss_bytes: tuple[tuple[float, int], ...] = ()  # (seconds, resident memory)
+    tasks: tuple[int, ...] = ()  # of the event loop, whenever the memory was looked at
     figures: dict[str, float] = field(default_factory=dict)  # what one benchmark alone measures
 
     @property

@@ -61,6 +61,7 @@ class Ledger:
         self._at_open = self._at_close = (0.0, 0, 0.0)  # clock, handled, processor time
         self._busy_s = self._useful_s = 0.0
         self._rss: list[tuple[float, int]] = []
+        self._tasks: list[int] = []
 
     async def _no_op(self, record: Handled) -> None:
         key, offset = record.key, record.offset
@@ -148,6 +149,7 @@ class Ledger:
             if now >= sample_at:
                 sample_at = now + _SAMPLE_EVERY_S
                 self._rss.append((now - self.first_at, rss_bytes()))
+                self._tasks.append(len(asyncio.all_tasks()))
             await asyncio.sleep(_TICK_S)
 
     def _now(self) -> tuple[float, int, float]:
@@ -172,5 +174,6 @@ class Ledger:
             unsafe_commits=self.unsafe_commits,
             first_at=self.first_at,
             rss_bytes=tuple(self._rss),
+            tasks=tuple(self._tasks),
             figures=self.figures,
         )

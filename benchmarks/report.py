@@ -25,7 +25,7 @@ def main() -> None:
     options.add_argument("--page", type=Path, default=_PAGE)
     given = options.parse_args()
     by_name = {found["name"]: found for file in given.results for found in json.loads(file.read_text())}
-    found = sorted(by_name.values(), key=lambda one: int(one["name"][1:]))
+    found = sorted(by_name.values(), key=lambda one: (not one["name"][1:].isdigit(), len(one["name"]), one["name"]))
     above, marker, _ = given.page.read_text().partition(_MARKER)
     if not marker:
         raise SystemExit(f"{given.page} has no line {_MARKER.strip()}")
