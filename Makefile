@@ -8,7 +8,7 @@ UV_COMPILE := $(UV) pip compile --universal --generate-hashes --no-header --no-a
 SERVICES := kafka or postgres or redis or system
 DRILL ?= --runs 200
 
-.PHONY: demo test check drill lint schemas lock clean
+.PHONY: demo test check mutants laws drill lint schemas lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/switchyard demo
@@ -20,6 +20,14 @@ test: lint
 
 check: lint
 	$(BIN)/python -m pytest -q -n auto -m "not ($(SERVICES))"
+
+# Plants bugs in a copy of the project, one after the other: each must turn a test red.
+mutants: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.mutations
+
+# The laws of frontier and lanes, for some ten minutes each.
+laws: $(VENV)/.installed-dev
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest --timeout=0 --hypothesis-show-statistics -k Laws tests/unit/bus
 
 # The nightly size, unless DRILL says otherwise: see docs/drill.md. What a failing seed needs to run again is printed.
 drill: $(VENV)/.installed-dev

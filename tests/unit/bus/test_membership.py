@@ -331,6 +331,19 @@ async def test_an_error_that_ended_the_coordination_makes_a_new_client(group: Gr
         await until(lambda: group.committed == [{0: 1}])
 
 
+async def test_a_poll_that_waits_for_a_rebalance_without_end_makes_a_new_client(
+    group: Group, handling: Handling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A poll ignores its timeout while partitions are dealt out (aiokafka's code), and that can go on for ever
+    (aiokafka#703, #1154)."""
+    monkeypatch.setattr(membership, "_LONGEST_POLL_S", 0.05)
+    async with running(group, handling):
+        group.client.begin_rebalance()
+        await until(lambda: len(group.clients) == 2)
+        group.client.bring(b"a")
+        await until(lambda: group.committed == [{0: 1}])
+
+
 async def test_what_runs_while_a_client_is_replaced_moves_no_frontier_of_the_next(
     group: Group, handling: Handling
 ) -> None:

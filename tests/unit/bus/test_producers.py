@@ -105,14 +105,19 @@ async def test_a_producer_that_cannot_start_is_given_up_and_the_next_caller_trie
 
 async def test_a_broken_sequence_costs_the_producer_once_for_all_who_share_it(making: Making) -> None:
     """After OutOfOrderSequence every later batch fails too, until there is a new producer (aiokafka#1017)."""
-    ours = new_producers()
+    ours, last = new_producers(), asyncio.Event()
 
-    async def fail() -> None:
+    async def fail(at: asyncio.Event | None = None) -> None:
         async with ours.bounded("t") as producer:
-            await producer.answer("send")
+            await (producer.answer("send") if at is None else at.wait())
             raise OutOfOrderSequenceNumber
 
+    late = asyncio.create_task(fail(last))
     outcomes = await asyncio.gather(*(fail() for _ in range(5)), return_exceptions=True)
     assert all(isinstance(outcome, BusUnavailable) for outcome in outcomes)
+    await ours.current()
+    last.set()
+    with pytest.raises(BusUnavailable):
+        await late
     await ours.current()
     assert len(making.made) == 2
