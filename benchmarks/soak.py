@@ -26,7 +26,7 @@ _TABLES = ("inbox", "outbox", "emitted", "journal", "tickets", "leases")
 _EVERY_S = 1.0
 _LIMIT_S = 1800.0
 _KEEP = Retention(
-    inbox=timedelta(days=30), emitted=timedelta(days=30), journal=timedelta(days=30), leases=timedelta(days=30)
+    inbox=timedelta(days=60), emitted=timedelta(days=60), journal=timedelta(days=60), leases=timedelta(days=60)
 )
 
 # Housekeeping asks the database for the time. Its own connections are told a later one, by a function that stands
@@ -34,7 +34,7 @@ _KEEP = Retention(
 _LATER = f"""
 CREATE SCHEMA later;
 CREATE FUNCTION later.clock_timestamp() RETURNS timestamptz LANGUAGE sql
-RETURN pg_catalog.clock_timestamp() + interval '30 days' - interval '{KEPT_S} seconds';
+RETURN pg_catalog.clock_timestamp() + interval '60 days' - interval '{KEPT_S} seconds';
 """
 _SAMPLE = f"""
 SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()) AS connections,
