@@ -108,6 +108,25 @@ async def test_nothing_starts_while_it_is_held_up() -> None:
         await until(lambda: len(crew.outcomes) == 3)
 
 
+async def test_a_runner_under_way_starts_no_other_while_it_is_held_up() -> None:
+    """What waits to be stored or published counts, not only what waits to be handled, or memory has no bound
+    (confluentinc/parallel-consumer#834, #836)."""
+    crew = Crew()
+    crew.offer(3)
+    async with asyncio.TaskGroup() as group:
+        in_flight = crew.in_flight(crew.waiting, 1, group)
+        in_flight.wake()
+        await until(lambda: crew.running == 1)
+        crew.held_up = True
+        crew.release.set()
+        await until(lambda: len(crew.outcomes) == 1)
+        await asyncio.sleep(0)
+        assert len(crew.outcomes) == 1
+        crew.held_up = False
+        in_flight.wake()
+        await until(lambda: len(crew.outcomes) == 3)
+
+
 async def test_a_bug_in_a_handler_is_a_dead_letter_and_the_runner_goes_on() -> None:
     crew = Crew()
     crew.offer(2)
