@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, assert_never
 
 from bus.admission import Admission
@@ -55,6 +55,7 @@ class Finishing:
         self._retry_delays_s = retry_delays_s
         self._failed = failed
         self._tasks: set[asyncio.Task[None]] = set()
+        self._leaving: dict[asyncio.Task[None], str] = {}  # tickets that are being parked or blocked
 
     def finish(self, delivery: Delivery, outcome: Outcome) -> None:
         """Take what a handler returned."""
@@ -64,9 +65,9 @@ class Finishing:
             case Done() | Duplicate():
                 self._settled(delivery)
             case Later():
-                self._start(self._park(delivery, outcome))
+                self._leave(delivery, self._park(delivery, outcome))
             case DeadLetter():
-                self._start(self._bury(delivery, outcome))
+                self._leave(delivery, self._bury(delivery, outcome))
             case _:
                 assert_never(outcome)
 
@@ -81,12 +82,17 @@ class Finishing:
             case VersionConflict():
                 self._decide_again(delivery, result)
             case _:
-                self._start(self._bury(delivery, DeadLetter(result)))
+                self._leave(delivery, self._bury(delivery, DeadLetter(result)))
 
     def settled_unrun(self, delivery: Delivery) -> None:
         """A delivery that came to no lane is done with."""
         self._engine.settled_unrun(delivery)
         self._released(delivery)
+
+    async def until_parked(self, ticket_ids: Collection[str]) -> None:
+        """Wait until none of these tickets is being parked: what waits in their lanes has reached their queues."""
+        while leaving := [task for task, ticket_id in self._leaving.items() if ticket_id in ticket_ids]:
+            await asyncio.wait(leaving)
 
     async def cancel(self) -> None:
         """Give up what is being parked or buried; its records come again."""
@@ -184,13 +190,21 @@ class Finishing:
         self._engine.settled(delivery)
         self._engine.offer(free)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _leave(self, delivery: Delivery, work: Coroutine[Any, Any, None]) -> None:
+        """Have a delivery leave its lane for the store or a topic, with what waits behind it."""
+        task = self._start(work)
+        if isinstance(delivery.decoded, Event):
+            self._leaving[task] = delivery.event.ticket_id
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._leaving.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failed(error)
 

@@ -20,7 +20,7 @@ from bus.relay import Relay
 from bus.settling import Settling
 from contracts.errors import BusUnavailable, ContractBroken, ModelUnavailable, TenantMismatch
 from contracts.events import TicketSubmitted
-from contracts.ports import ParkedRecord, Position, Record, Settled, Settlement, Stores, Wanted
+from contracts.ports import Known, ParkedRecord, Position, Record, Settled, Settlement, Stores, Wanted
 from contracts.ticket import Ticket
 from contracts.topics import TICKETS
 from state.stores import memory_stores
@@ -41,6 +41,9 @@ class Slow:
 
     async def settle(self, settlements: Sequence[Settlement], owner: str) -> Sequence[Settled]:
         return await self._pass("settle", self.store.settle(settlements, owner))  # type: ignore[no-any-return]
+
+    async def look_up(self, group: str, wanted: Sequence[Wanted]) -> Known:
+        return await self._pass("look_up", self.store.look_up(group, wanted))  # type: ignore[no-any-return]
 
     async def park(self, *args: Any, **kwargs: Any) -> None:
         await self._pass("park", self.store.park(*args, **kwargs))
@@ -100,6 +103,8 @@ class Desk:
             parking,
             offer=self.engine.offer,
             settled=lambda delivery: self.finishing.settled_unrun(delivery),
+            has_lane=lambda ticket_id: self.engine.lanes.get(ticket_id) is not None,
+            until_parked=lambda ticket_ids: self.finishing.until_parked(ticket_ids),
         )
         self.finishing = Finishing(
             GROUP,
@@ -114,11 +119,16 @@ class Desk:
             failed=self.failures.append,
         )
 
+    def fetched(self, event_id: str, ticket_id: str) -> Delivery:
+        """An event of a ticket, in hand."""
+        one = fetched(self.assignment, self.assignment.end or 0, topic=TICKETS.name, key=ticket_id.encode())
+        one.read_as(event(TicketSubmitted(ticket_id=ticket_id, body="b"), event_id=event_id))
+        return one
+
     def fetch(self, *event_ids: str, ticket_id: str = "t1") -> None:
         """Put events of one ticket into its lane, each decided on the ticket as nobody stored it."""
         for event_id in event_ids:
-            one = fetched(self.assignment, self.assignment.end or 0, topic=TICKETS.name, key=ticket_id.encode())
-            one.read_as(event(TicketSubmitted(ticket_id=ticket_id, body="b"), event_id=event_id))
+            one = self.fetched(event_id, ticket_id)
             one.ticket = Ticket(ticket_id=ticket_id, tenant_id="default")
             self.engine.offer([one])
 
@@ -242,6 +252,26 @@ async def test_what_comes_while_those_behind_are_put_into_the_queue_follows_them
     await until(lambda: desk.assignment.frontier() == 5)
     assert await desk.queue_of() == [0, 1, 2, 3, 4]
     assert len(desk.engine.lanes) == 0
+
+
+async def test_what_is_admitted_while_those_before_it_are_put_into_the_queue_follows_them() -> None:
+    """Two writes to one ticket's queue at the same moment: the later records came first."""
+    desk = Desk()
+    desk.fetch("e1", "e2")
+    desk.parking.held = {"queue"}
+    desk.finishing.finish(desk.taken(), Later(NOT_NOW, 5))
+    await until(lambda: desk.parking.asked == ["park", "queue"])
+    desk.parking.held = set()
+    admitting = asyncio.create_task(desk.admission.run())
+    desk.admission.put([desk.fetched("e3", "t1"), desk.fetched("other", "t2")])
+    await until(lambda: desk.tickets.asked == ["look_up"])
+    for _ in range(20):  # turns of the loop, in which it would be queued
+        await asyncio.sleep(0)
+    desk.parking.open.set()
+    await until(lambda: desk.assignment.frontier() == 3)
+    assert await desk.queue_of() == [0, 1, 2]
+    admitting.cancel()
+    await asyncio.wait([admitting])
 
 
 async def test_the_tries_that_failed_are_kept_with_the_parked_record() -> None:
