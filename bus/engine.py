@@ -136,13 +136,17 @@ class Engine:
     def close(self, partitions: Collection[int]) -> None:
         """Start nothing more of these partitions, and forget what waits."""
         self.frontiers.close(partitions)
-        self.lanes.drop(lambda delivery: delivery.assignment is not None and delivery.assignment.over)
+        self.lanes.drop(self._is_for_others)
+
+    def _is_for_others(self, delivery: Delivery) -> bool:
+        """What is resumed belongs to no partition: it is ours until we stop, and due for whoever works on then."""
+        return self._stopping.is_set() if delivery.assignment is None else delivery.assignment.over
 
     async def drained(self, partitions: Collection[int] | None, timeout_s: float) -> bool:
-        """Wait until nothing of these partitions (None: of any) runs; False when the time was too short."""
+        """Wait until nothing of these partitions runs, or nothing at all (None); False when the time was too short."""
         try:
             async with asyncio.timeout(timeout_s):
-                while self.frontiers.running(partitions):
+                while self.lanes.running if partitions is None else self.frontiers.running(partitions):
                     self._ended.clear()
                     await self._ended.wait()
         except TimeoutError:

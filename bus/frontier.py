@@ -142,15 +142,13 @@ class Frontiers:
         for partition in partitions:
             self._current.pop(partition, None)
 
-    def running(self, partitions: Iterable[int] | None = None) -> int:
-        """How many records run, of these partitions or of all."""
+    def running(self, partitions: Iterable[int]) -> int:
+        """How many records of these partitions run."""
         return sum(assignment.running for assignment in self._of(partitions))
 
     def partitions(self) -> list[int]:
         """The partitions of which something was begun."""
         return list(self._current)
 
-    def _of(self, partitions: Iterable[int] | None) -> list[Assignment]:
-        if partitions is None:
-            return list(self._current.values())
+    def _of(self, partitions: Iterable[int]) -> list[Assignment]:
         return [self._current[partition] for partition in partitions if partition in self._current]

@@ -50,6 +50,7 @@ class Lanes:
         self._tenants: dict[str, _Tenant] = {}
         self._turns: deque[_Tenant] = deque()  # those with a lane that is ready
         self.ready = 0  # lanes that could run now
+        self.running = 0  # lanes that do
 
     def __len__(self) -> int:
         return len(self._lanes)
@@ -82,6 +83,7 @@ class Lanes:
         elif len(turns) > 1:
             turns.rotate(-1)
         lane.running = True
+        self.running += 1
         delivery = lane.first
         if delivery.assignment is not None:
             delivery.assignment.running += 1
@@ -132,6 +134,7 @@ class Lanes:
             delivery.assignment.running -= 1
         lane = self._lanes[delivery.key]
         lane.running = False
+        self.running -= 1
         return lane
 
     def _is_ready(self, lane: Lane) -> None:

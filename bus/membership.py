@@ -51,7 +51,7 @@ class Hands(Protocol):
         """Start nothing more of these partitions, and forget what waits."""
 
     async def drained(self, partitions: Collection[int] | None, timeout_s: float) -> bool:
-        """Wait until nothing of these partitions runs."""
+        """Wait until nothing of these partitions runs, or nothing at all (None)."""
 
 
 class Membership:

@@ -105,6 +105,7 @@ class LanesLaws(RuleBasedStateMachine):
         assert len(self.lanes) == len({t for t, queue in self.waiting.items() if queue} | set(self.running))
         mine = [d for d in self.running.values() if d.assignment is self.offers.assignment]
         assert self.offers.assignment.running == len(mine)
+        assert self.lanes.running == len(self.running)
 
 
 TestLanesLaws = LanesLaws.TestCase

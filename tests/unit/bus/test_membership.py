@@ -21,7 +21,7 @@ from bus.options import WorkerOptions
 from bus.outcome import DONE, Outcome
 from contracts.errors import EngineStuck
 from tests.unit.bus.group import Group
-from tests.unit.bus.kit import until
+from tests.unit.bus.kit import record, until
 
 LIMIT_S = 5.0
 
@@ -408,3 +408,35 @@ async def test_a_client_that_never_gets_to_its_broker_is_replaced(
     async with running(group, handling):
         assert len(group.clients) == 3
         assert [client.stopped for client in group.clients] == [True, True, False]
+
+
+# --- stopping ---------------------------------------------------------------------------------------------
+
+
+async def test_a_stop_waits_for_what_was_resumed_and_starts_nothing_more_of_it(
+    group: Group, handling: Handling
+) -> None:
+    """What comes from the parked tickets belongs to no partition. Cancelled half way, it is handled again elsewhere."""
+    handling.waits_with = {b"slow"}
+    async with running(group, handling, drain_timeout_s=LIMIT_S) as engine:
+        engine.offer([Delivery(record(offset=offset, key=b"slow"), "parked") for offset in (7, 8)])
+        await until(lambda: handling.begun == [(0, 7)])
+        engine.stop()
+        await polled_again(group)
+        handling.release.set()
+        await until(lambda: group.client.stopped)
+        assert handling.ended == [(0, 7)]
+
+
+async def test_a_stop_waits_for_what_outlived_its_assignment(group: Group, handling: Handling) -> None:
+    """Its step is still to be stored, though it moves no frontier any more."""
+    handling.waits_with = {b"slow"}
+    async with running(group, handling, drain_timeout_s=0.5) as engine:
+        group.client.bring(b"slow")
+        await until(lambda: bool(handling.begun))
+        await group.client.rebalance(set())
+        engine.stop()
+        await polled_again(group)
+        handling.release.set()
+        await until(lambda: group.client.stopped)
+        assert handling.ended == [(0, 0)]
