@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from bus.backoff import outlast
 from bus.codec import Codec
@@ -34,7 +34,7 @@ class Admission:
         offer: Callable[[Sequence[Delivery]], None],
         settled: Callable[[Delivery], None],
         has_lane: Callable[[str], bool],
-        until_parked: Callable[[Collection[str]], Awaitable[None]],
+        is_leaving: Callable[[str], bool],
     ) -> None:
         self._topic = topic
         self._group = group
@@ -44,7 +44,7 @@ class Admission:
         self._offer = offer
         self._settled = settled
         self._has_lane = has_lane  # then a delivery of the ticket gets it from the one ahead in its lane
-        self._until_parked = until_parked  # waits for tickets whose earlier records are on their way to the queue
+        self._is_leaving = is_leaving  # whether a ticket's earlier records are on their way from its lane to its queue
         self._waiting: deque[Delivery] = deque()
         self._something = asyncio.Event()
         # What happened in this worker since the look-up under way began, which may not have seen it:
@@ -130,6 +130,7 @@ class Admission:
                 delivery
                 for delivery in readable
                 if delivery.event.ticket_id in parked
+                and not self._is_leaving(delivery.event.ticket_id)  # then it goes with those, by the lane
                 and delivery.parked is None
                 and delivery.event.id not in known.handled
                 and delivery not in queued
@@ -142,7 +143,6 @@ class Admission:
 
     async def _queue(self, behind: Sequence[Delivery]) -> set[Delivery]:
         """Put deliveries behind their parked tickets; settles and returns those whose tickets are parked still."""
-        await self._until_parked({delivery.event.ticket_id for delivery in behind})
         followers = [(delivery.event.ticket_id, delivery.record) for delivery in behind]
         taken = await outlast(lambda: self._parking.queue(self._group, followers))
         queued = {delivery for delivery, is_queued in zip(behind, taken, strict=True) if is_queued}

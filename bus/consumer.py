@@ -75,7 +75,7 @@ class Worker:
             offer=self._engine.offer,
             settled=lambda delivery: self._finishing.settled_unrun(delivery),
             has_lane=lambda ticket_id: self._engine.lanes.get(ticket_id) is not None,
-            until_parked=lambda ticket_ids: self._finishing.until_parked(ticket_ids),
+            is_leaving=lambda ticket_id: self._finishing.is_leaving(ticket_id),
         )
         self._finishing = Finishing(
             agent.name,

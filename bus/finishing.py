@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, assert_never
 
 from bus.admission import Admission
@@ -55,7 +55,7 @@ class Finishing:
         self._retry_delays_s = retry_delays_s
         self._failed = failed
         self._tasks: set[asyncio.Task[None]] = set()
-        self._leaving: dict[asyncio.Task[None], str] = {}  # tickets that are being parked or blocked
+        self._leaving: set[str] = set()  # tickets that are being parked or blocked
 
     def finish(self, delivery: Delivery, outcome: Outcome) -> None:
         """Take what a handler returned."""
@@ -89,10 +89,9 @@ class Finishing:
         self._engine.settled_unrun(delivery)
         self._released(delivery)
 
-    async def until_parked(self, ticket_ids: Collection[str]) -> None:
-        """Wait until none of these tickets is being parked: what waits in their lanes has reached their queues."""
-        while leaving := [task for task, ticket_id in self._leaving.items() if ticket_id in ticket_ids]:
-            await asyncio.wait(leaving)
+    def is_leaving(self, ticket_id: str) -> bool:
+        """Whether a ticket is being parked or blocked: what comes to its lane now goes to its queue with the rest."""
+        return ticket_id in self._leaving
 
     async def cancel(self) -> None:
         """Give up what is being parked or buried; its records come again."""
@@ -154,8 +153,12 @@ class Finishing:
 
     async def _bury(self, delivery: Delivery, letter: DeadLetter) -> None:
         await self._dead_letters.write(delivery, letter)
-        if not isinstance(delivery.decoded, Event) or isinstance(letter.error, _NOT_THE_TICKETS_OWN):
+        if not isinstance(delivery.decoded, Event):
             self._settled(delivery)
+            return
+        if isinstance(letter.error, _NOT_THE_TICKETS_OWN):
+            await self._queue_those_behind(delivery)  # should the ticket be parked all the same
+            self._released(delivery)
             return
         await outlast(
             lambda: self._parking.block(
@@ -171,7 +174,7 @@ class Finishing:
         await self._queue_those_behind(delivery)
 
     async def _queue_those_behind(self, delivery: Delivery) -> None:
-        """The ticket is parked: what waits in its lane goes behind it, in order. Then the lane is free."""
+        """Where the ticket is parked, what waits in its lane goes behind it, in order. Then the lane is free."""
         ticket_id = delivery.event.ticket_id
         free: list[Delivery] = []  # of those, what is to be handled after all: somebody freed the ticket meanwhile,
         # or it is the ticket's first record itself, resumed by now
@@ -186,25 +189,24 @@ class Finishing:
                 else:
                     one.ticket = None
                     free.append(one)
-        self._admission.noticed_parked(ticket_id)
+        self._leaving.discard(ticket_id)
+        self._admission.noticed_parked(ticket_id)  # what comes from now on asks the store
         self._engine.settled(delivery)
         self._engine.offer(free)
 
     def _leave(self, delivery: Delivery, work: Coroutine[Any, Any, None]) -> None:
         """Have a delivery leave its lane for the store or a topic, with what waits behind it."""
-        task = self._start(work)
         if isinstance(delivery.decoded, Event):
-            self._leaving[task] = delivery.event.ticket_id
+            self._leaving.add(delivery.event.ticket_id)
+        self._start(work)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
-        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._leaving.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failed(error)
 

@@ -122,8 +122,9 @@ BUGS = (
     Bug(
         "frees the lane before the ticket is parked",
         "bus/finishing.py",
-        "                self._start(self._park(delivery, outcome))\n",
-        "                self._start(self._park(delivery, outcome))\n                self._engine.settled(delivery)\n",
+        "                self._leave(delivery, self._park(delivery, outcome))\n",
+        "                self._leave(delivery, self._park(delivery, outcome))\n"
+        "                self._engine.settled(delivery)\n",
         (f"{UNIT}finishing.py",),
     ),
     Bug(
@@ -150,7 +151,7 @@ BUGS = (
     Bug(
         "forgets to block a ticket behind its dead letter",
         "bus/finishing.py",
-        "        if not isinstance(delivery.decoded, Event) or isinstance(letter.error, _NOT_THE_TICKETS_OWN):\n",
+        "        if isinstance(letter.error, _NOT_THE_TICKETS_OWN):\n",
         "        if True:\n",
         (f"{UNIT}finishing.py",),
     ),

@@ -1,6 +1,6 @@
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -74,11 +74,8 @@ class Door:
             offer=self.offered.extend,
             settled=self.settled.append,
             has_lane=self.lanes.__contains__,
-            until_parked=self.nothing_is_parked,
+            is_leaving=lambda ticket_id: False,
         )
-
-    async def nothing_is_parked(self, _ticket_ids: Collection[str]) -> None:
-        """No ticket is on its way to the queue here."""
 
     def fetch(self, *ticket_ids: str, body: str = "b") -> None:
         start = self.assignment.end or 0

@@ -104,7 +104,7 @@ class Desk:
             offer=self.engine.offer,
             settled=lambda delivery: self.finishing.settled_unrun(delivery),
             has_lane=lambda ticket_id: self.engine.lanes.get(ticket_id) is not None,
-            until_parked=lambda ticket_ids: self.finishing.until_parked(ticket_ids),
+            is_leaving=lambda ticket_id: self.finishing.is_leaving(ticket_id),
         )
         self.finishing = Finishing(
             GROUP,
@@ -153,6 +153,14 @@ class Desk:
 
     async def due(self) -> Sequence[ParkedRecord]:
         return await self.stores.parking.due(GROUP, within_s=1000, limit=10)
+
+    async def resume(self, event_id: str) -> None:
+        """Put the one parked record that is due into its lane, as the scheduler does."""
+        [parked] = await self.due()
+        one = Delivery(parked.record, parked.ticket_id)
+        one.read_as(event(TicketSubmitted(ticket_id=parked.ticket_id, body="b"), event_id=event_id))
+        one.parked = parked
+        self.engine.offer([one])
 
     async def queue_of(self, ticket_id: str = "t1") -> list[int]:
         """The offsets that wait for a ticket, in their order; they are gone then."""
@@ -270,6 +278,51 @@ async def test_what_is_admitted_while_those_before_it_are_put_into_the_queue_fol
     desk.parking.open.set()
     await until(lambda: desk.assignment.frontier() == 3)
     assert await desk.queue_of() == [0, 1, 2]
+    admitting.cancel()
+    await asyncio.wait([admitting])
+
+
+async def test_a_dead_letter_of_a_parked_ticket_that_cannot_be_written_holds_up_no_other_ticket() -> None:
+    """What came meanwhile for the ticket waited for its letter, and all that was fetched with it or later too."""
+    desk = Desk()
+    desk.letters.away = True
+    desk.fetch("e1")
+    desk.finishing.finish(desk.taken(), Later(NOT_NOW, 0))
+    await until(lambda: desk.assignment.frontier() == 1)
+    await desk.resume("e1")
+    desk.finishing.finish(desk.taken(), DeadLetter(ContractBroken("never")))
+    admitting = asyncio.create_task(desk.admission.run())
+    desk.admission.put([desk.fetched("e2", "t1"), desk.fetched("other", "t2")])
+    await until(lambda: desk.engine.lanes.ready == 1)
+    other = desk.taken()
+    assert other.event.id == "other"
+    desk.finishing.finish(other, DONE)
+    desk.letters.away = False
+    await until(lambda: desk.assignment.frontier() == 3)
+    assert desk.engine.lanes.take() is None, "it waits behind the dead letter"
+    assert desk.letters.written == [0]
+    admitting.cancel()
+    await asyncio.wait([admitting])
+
+
+async def test_behind_a_strangers_dead_letter_in_its_queue_a_ticket_keeps_its_order() -> None:
+    """What is resumed may be a stranger's record: those that come meanwhile go behind those that wait since before."""
+    desk = Desk()
+    desk.letters.away = True
+    desk.fetch("strange", "e1")
+    desk.finishing.finish(desk.taken(), Later(NOT_NOW, 0))
+    await until(lambda: desk.assignment.frontier() == 2)
+    await desk.resume("strange")
+    stranger = desk.taken()
+    desk.finishing.finish(stranger, DeadLetter(TenantMismatch("another tenant's")))
+    admitting = asyncio.create_task(desk.admission.run())
+    desk.admission.put([desk.fetched("e2", "t1")])
+    await until(lambda: stranger.next_in_lane is not None)
+    desk.letters.away = False
+    await until(lambda: desk.assignment.frontier() == 3)
+    await until(lambda: "release" in desk.parking.asked)
+    assert desk.engine.lanes.take() is None
+    assert await desk.queue_of() == [1, 2]
     admitting.cancel()
     await asyncio.wait([admitting])
 
