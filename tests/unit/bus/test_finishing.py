@@ -282,6 +282,26 @@ async def test_what_is_admitted_while_those_before_it_are_put_into_the_queue_fol
     await asyncio.wait([admitting])
 
 
+async def test_what_is_parked_while_records_are_admitted_is_not_overtaken_by_them() -> None:
+    """The look-up came before the ticket was parked, the lane is free by the time that its answer is used."""
+    desk = Desk()
+    await desk.stores.parking.block(GROUP, "t2", desk.fetched("blocked", "t2").record, attempts=1, error="x")
+    desk.fetch("e1")
+    one = desk.taken()
+    desk.parking.held = {"queue"}
+    admitting = asyncio.create_task(desk.admission.run())
+    desk.admission.put([desk.fetched("e2", "t1"), desk.fetched("other", "t2")])
+    await until(lambda: desk.parking.asked == ["queue"])
+    desk.finishing.finish(one, Later(NOT_NOW, 5))
+    await until(lambda: len(desk.engine.lanes) == 0)
+    desk.parking.open.set()
+    await until(lambda: desk.assignment.unsettled == 1)  # the blocked one, which nobody handles here
+    assert len(desk.engine.lanes) == 0
+    assert await desk.queue_of() == [1, 2]
+    admitting.cancel()
+    await asyncio.wait([admitting])
+
+
 async def test_a_dead_letter_of_a_parked_ticket_that_cannot_be_written_holds_up_no_other_ticket() -> None:
     """What came meanwhile for the ticket waited for its letter, and all that was fetched with it or later too."""
     desk = Desk()

@@ -109,7 +109,7 @@ class LanesLaws(RuleBasedStateMachine):
 
 
 TestLanesLaws = LanesLaws.TestCase
-TestLanesLaws.settings = settings(max_examples=examples(60, 10_000), stateful_step_count=50)
+TestLanesLaws.settings = settings(max_examples=examples(60, 18_000), stateful_step_count=50)
 
 
 def taken(lanes: Lanes) -> Delivery:
