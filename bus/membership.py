@@ -31,7 +31,7 @@ _LONGEST_DRAIN_AT_REVOKE_S = 10.0
 _REQUEST_TIMEOUT_S = 40.0  # above the rebalance timeout: joining a group is a request too
 _LONGEST_POLL_S = 2 * _REBALANCE_TIMEOUT_S  # a poll waits until a rebalance is over
 _POLL_MS = 200
-_RECORDS_A_POLL = 1000  # by so many is a partition's intake overrun before it is paused; a fetch holds twenty times that
+_RECORDS_A_POLL = 1000  # by so many a partition overruns its intake before it is paused; a fetch holds far more
 _FETCH_BYTES = 4 * 1024 * 1024  # of one partition at once; above any topic's largest record
 _WATCH_EVERY_S = 1.0
 
