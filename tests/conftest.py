@@ -5,6 +5,7 @@ fails them. A test may stop, kill or freeze a server (`kafka_server`, `postgres_
 runs again for the next test.
 """
 
+import logging
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -49,6 +50,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Tell which services the tests ran against."""
     for line in config.stash.get(STORY, []):
         terminalreporter.write_line(f"service: {line}")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Take back what a command that runs inside a test sets for its whole process."""
+    loggers = [logging.getLogger(name) for name in (None, "bus", "llm", "ops", "state", "aiokafka")]
+    levels, handlers = [logger.level for logger in loggers], loggers[0].handlers[:]
+    yield
+    loggers[0].handlers[:] = handlers
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -163,7 +163,8 @@ async def _complain(kafka: KafkaConnection, dsn: str) -> None:
     step = escalate(opened, round_, Signature("triage", "test"), reason="a test", reply="")
     await migrate(dsn)
     async with open_pool(dsn) as pool:
-        await PostgresTickets(pool).settle(Settlement("triage", event, Position(TICKETS.name, 0, 0), step.ticket))
+        stored = Settlement("triage", event, Position(TICKETS.name, 0, 0), step.ticket)
+        await PostgresTickets(pool).settle([stored], "test")
     outcome = encode(
         step.emits[0], cause=event, event_id="e-1", time=event.time, source="urn:test", deadline=None, traceparent=None
     )

@@ -16,7 +16,6 @@ from contracts.values import Disposition
 from state.stores import memory_stores
 from tests.unit.bus.kit import until
 
-NOW = datetime.now(UTC)
 BY = Signature("triage", "v1")
 
 
@@ -72,7 +71,8 @@ def sweep(stores: Stores, published: Published, *, owner: str = "a", **changed: 
 
 def message(event_id: str, ticket_id: str, late_s: float) -> Event:
     data = TicketSubmitted(ticket_id=ticket_id, from_email="ada@example.com", body=f"I am {event_id}")
-    return Event(event_id, "tests", NOW, data, deadline=NOW - timedelta(seconds=late_s))
+    now = datetime.now(UTC)
+    return Event(event_id, "tests", now, data, deadline=now - timedelta(seconds=late_s))
 
 
 async def opened(stores: Stores, *late_s: float, ticket_id: str = "t1") -> Ticket:

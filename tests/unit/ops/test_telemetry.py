@@ -1,6 +1,5 @@
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 from opentelemetry import trace
@@ -15,17 +14,6 @@ def tracer(monkeypatch: pytest.MonkeyPatch) -> trace.Tracer:
     monkeypatch.setattr(trace, "set_tracer_provider", chosen.append)  # it can be set once a process
     trace_records()
     return chosen[0].get_tracer("test")
-
-
-@pytest.fixture(autouse=True)
-def as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name in ("bus", "llm", "ops", "state", "aiokafka"):
-        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 def test_a_line_of_any_of_our_loggers_is_one_json_object(
