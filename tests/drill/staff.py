@@ -118,8 +118,9 @@ class SeenTickets:
 
     async def settle(self, settlements: Sequence[Settlement], owner: str) -> Sequence[Settled]:
         results = await self.inner.settle(settlements, owner)
-        done = [s.event.id for s, result in zip(settlements, results, strict=True) if _is_settled(result)]
-        emitted = [r.event_id for s in settlements for r in s.outgoing if s.event.id in done]
+        answered = list(zip(settlements, results, strict=True))
+        done = [s.event.id for s, result in answered if _is_settled(result)]
+        emitted = [r.event_id for s, result in answered if isinstance(result, Stored) for r in s.outgoing]
         if done:
             self.eyes.note("settled", events=done, emitted=emitted)
             self.eyes.hooks.passed(AFTER_SETTLE)
