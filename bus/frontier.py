@@ -1,6 +1,7 @@
 """The commit frontier: below it everything is settled. No I/O."""
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,16 +12,18 @@ class Assignment:
     """A partition in a worker's hands, from when it was assigned until it is taken away: one epoch.
 
     Offsets begin in rising order, with gaps that never block, and are settled in any order. Each step costs O(1)
-    amortised, and a record in hand some 10 bytes. An old epoch's records mark their own assignment and no other.
+    amortised, and O(log gaps) where the frontier is asked for. From the oldest record in hand on, each takes a byte,
+    and each gap 16. An old epoch's records mark their own assignment and no other.
     """
 
     __slots__ = (
         "_base",
         "_committed",
         "_end",
+        "_gaps",
         "_head",
-        "_offsets",
         "_settled",
+        "_shifts",
         "held_bytes",
         "over",
         "partition",
@@ -34,7 +37,8 @@ class Assignment:
         self.unsettled = 0  # records in hand
         self.held_bytes = 0  # what they weigh
         self.running = 0  # of them, those taken from their lanes
-        self._offsets = array("q")  # of the records begun, oldest first
+        self._gaps = array("q")  # indices of the records that do not follow the one before them, rising
+        self._shifts = array("q")  # from there on, what an offset is above its index
         self._settled = bytearray()  # 1 where the record of the same index is settled
         self._base = 0  # how many were trimmed off the front
         self._head = 0  # below it all are settled
@@ -48,15 +52,17 @@ class Assignment:
 
     def begin(self, offset: int, size_bytes: int = 0) -> int:
         """Take an offset in hand, above all before it; returns the index to settle it by."""
-        end = self._end
-        if end is not None and offset < end:
-            raise ValueError(f"offset {offset} begins after {end - 1}")
+        end, index = self._end, self._base + len(self._settled)
+        if offset != end:
+            if end is not None and offset < end:
+                raise ValueError(f"offset {offset} begins after {end - 1}")
+            self._gaps.append(index)
+            self._shifts.append(offset - index)
         self._end = offset + 1
-        self._offsets.append(offset)
         self._settled.append(0)
         self.unsettled += 1
         self.held_bytes += size_bytes
-        return self._base + len(self._settled) - 1
+        return index
 
     def settled(self, index: int, size_bytes: int = 0) -> None:
         """Note that the record of this index is done with; saying it twice changes nothing."""
@@ -72,8 +78,8 @@ class Assignment:
         if head < 0:
             head = len(self._settled)
         self._head = head
-        frontier = self._end if head == len(self._offsets) else self._offsets[head]
-        if head > _TRIM_ABOVE and head * 2 > len(self._offsets):
+        frontier = self._end if head == len(self._settled) else self._offset_of(self._base + head)
+        if head > _TRIM_ABOVE and head * 2 > len(self._settled):
             self._trim()
         return frontier
 
@@ -86,11 +92,16 @@ class Assignment:
         """Note what the group coordinator acknowledged."""
         self._committed = offset
 
+    def _offset_of(self, index: int) -> int:
+        return index + self._shifts[bisect_right(self._gaps, index) - 1]
+
     def _trim(self) -> None:
-        del self._offsets[: self._head]
         del self._settled[: self._head]
         self._base += self._head
         self._head = 0
+        passed = bisect_right(self._gaps, self._base) - 1  # the last one before it still counts
+        del self._gaps[:passed]
+        del self._shifts[:passed]
 
 
 @dataclass(frozen=True, slots=True)

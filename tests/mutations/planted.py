@@ -21,7 +21,7 @@ BUGS = (
     Bug(
         "commits the highest offset seen",
         "bus/frontier.py",
-        "        frontier = self._end if head == len(self._offsets) else self._offsets[head]\n",
+        "        frontier = self._end if head == len(self._settled) else self._offset_of(self._base + head)\n",
         "        frontier = self._end\n",
         (f"{UNIT}frontier.py",),
     ),

@@ -98,7 +98,21 @@ def test_a_hundred_thousand_in_flight_that_end_backwards_leave_little_behind() -
     assert assignment.frontier() == 0
     assignment.settled(indices[0])
     assert assignment.frontier() == 100_000
-    assert len(assignment._offsets) == len(assignment._settled) == 0
+    assert len(assignment._settled) == 0
+    assert len(assignment._gaps) == len(assignment._shifts) == 1
+
+
+def test_gaps_that_were_passed_are_forgotten() -> None:
+    """A compacted topic has a gap at nearly every record."""
+    assignment = Assignment(0)
+    indices = [assignment.begin(3 * number) for number in range(20_000)]
+    for index in indices[:15_000]:
+        assignment.settled(index)
+    assert assignment.frontier() == 45_000
+    assert len(assignment._gaps) == len(assignment._settled) == 5_000
+    for index in indices[15_000:]:
+        assignment.settled(index)
+    assert assignment.frontier() == 59_998
 
 
 def test_an_offset_below_one_begun_is_refused() -> None:
