@@ -121,8 +121,10 @@ def _draw_bars(axes: Any, unit: str, arms: Mapping[str, tuple[float, float, floa
     axes.barh(names, medians, xerr=spread, color=colours, ecolor=_INK, capsize=2)
     if min(medians) > 0 and max(medians) / min(medians) > 30:
         axes.set_xscale("log")
-    for place, median in enumerate(medians):
-        axes.annotate(_short(median), (median, place), (5, 0), textcoords="offset points", va="center", fontsize=8)
+    for place, name in enumerate(names):
+        axes.annotate(
+            _short(arms[name][0]), (arms[name][2], place), (5, 0), textcoords="offset points", va="center", fontsize=8
+        )
     axes.margins(x=0.2)
     axes.set_xlabel(unit)
     axes.spines[["top", "right"]].set_visible(False)
