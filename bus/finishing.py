@@ -147,9 +147,7 @@ class Finishing:
                 error=_named(later.error),
             )
         )
-        if delivery.parked is not None:
-            self._scheduler.parked_again(delivery.parked)
-        await self._queue_those_behind(delivery)
+        await self._left(delivery)
 
     async def _bury(self, delivery: Delivery, letter: DeadLetter) -> None:
         await self._dead_letters.write(delivery, letter)
@@ -169,6 +167,10 @@ class Finishing:
                 error=_named(letter.error),
             )
         )
+        await self._left(delivery)
+
+    async def _left(self, delivery: Delivery) -> None:
+        """The delivery's record waits in the store now, with its tries: it is out of our hands."""
         if delivery.parked is not None:
             self._scheduler.parked_again(delivery.parked)
         await self._queue_those_behind(delivery)

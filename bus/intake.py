@@ -9,7 +9,7 @@ from bus.frontier import Assignment
 class Intake:
     """Pause a partition above the marks, resume it below half of them: pausing drops what was fetched ahead.
 
-    Each partition has its own bounds, so the busy tickets of one fill no buffer that others need. One fetch may
+    Each partition has its own bounds, so the busy tickets of one fill no buffer that others need. One poll may
     overshoot them.
     """
 

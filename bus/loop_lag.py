@@ -5,7 +5,6 @@ import logging
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from pathlib import PurePath
 from types import FrameType
@@ -29,14 +28,12 @@ class LoopLag:
         *,
         every_s: float = 0.1,
         warn_after_s: float = 0.25,
-        window: int = 100,
         meter: metrics.Meter | None = None,
     ) -> None:
-        """`name` is the agent's; `window` is over how many timers `max_s` looks back."""
+        """`name` is the agent's."""
         self._name = name
         self._every_s = every_s
         self._warn_after_s = warn_after_s
-        self._recent: deque[float] = deque([0.0], maxlen=window)
         self._histogram = (meter or metrics.get_meter("switchyard.bus")).create_histogram(
             "switchyard.loop.lag", unit="s", description="How late the event loop runs its timers"
         )
@@ -46,16 +43,6 @@ class LoopLag:
         self._lock = threading.Lock()  # the loop and the thread may both find that something is late
         self._timer: asyncio.TimerHandle | None = None
         self._running = False
-
-    @property
-    def last_s(self) -> float:
-        """The lag of the last timer, in seconds."""
-        return self._recent[-1]
-
-    @property
-    def max_s(self) -> float:
-        """The longest lag in the window, in seconds."""
-        return max(self._recent)
 
     async def run(self) -> None:
         """Measure the running loop until cancelled. Once."""
@@ -80,7 +67,6 @@ class LoopLag:
         self._set_timer(loop)
 
     def _note(self, lag_s: float) -> None:
-        self._recent.append(lag_s)
         self._histogram.record(lag_s, self._attributes)
         if lag_s > self._warn_after_s:
             self._warn(self._due_s, "a place nobody saw")

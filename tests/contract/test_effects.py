@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from decimal import Decimal
 
 import asyncpg
@@ -13,7 +12,7 @@ from contracts.ports import EffectResult
 from state.effects import MemoryEffects, PostgresEffects
 from state.shop import MemoryShop, PostgresShop
 from state.shop_files import load_shop
-from tests.contract.backends import migrated_pool, until_one_waits
+from tests.contract.backends import until_one_waits
 from tests.contract.samples import (
     EXPORT,
     OTHER_EXPORT,
@@ -144,11 +143,10 @@ class TestInMemory(EffectsContract):
 @pytest.mark.postgres
 class TestOnPostgres(EffectsContract):
     @pytest.fixture
-    async def pool(self, postgres_dsn: str) -> AsyncIterator[asyncpg.Pool]:
-        async with migrated_pool(postgres_dsn) as pool:
-            await load_shop(pool, SHOP, EXPORT)
-            await load_shop(pool, OTHER_SHOP, OTHER_EXPORT)
-            yield pool
+    async def pool(self, pool: asyncpg.Pool) -> asyncpg.Pool:
+        await load_shop(pool, SHOP, EXPORT)
+        await load_shop(pool, OTHER_SHOP, OTHER_EXPORT)
+        return pool
 
     @pytest.fixture
     def shop(self, pool: asyncpg.Pool) -> PostgresShop:

@@ -1,7 +1,6 @@
 """What housekeeping deletes, what it never does, and that the tables stop growing."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import asyncpg
@@ -11,7 +10,7 @@ from contracts.errors import Misconfigured
 from contracts.ports import Position, Published
 from contracts.topics import INBOX_OF_GROUP
 from state.housekeeping import LEAST_INBOX, PostgresHousekeeping, Pruned, Retention
-from tests.contract.backends import migrated_pool, on_postgres
+from tests.contract.backends import on_postgres
 from tests.contract.samples import OWNER, handled, loaded, must_settle, new_ticket, record, settlement
 
 pytestmark = pytest.mark.postgres
@@ -34,12 +33,6 @@ INSERT INTO journal (event_id, step, request_digest, ticket_id, tenant_id, agent
 SELECT $1 || n, 'ask', 'digest', 'filler', 'north', 'triage', 'result', now() - $3::interval
 FROM generate_series(1, $2) AS n
 """
-
-
-@pytest.fixture
-async def pool(postgres_dsn: str) -> AsyncIterator[asyncpg.Pool]:
-    async with migrated_pool(postgres_dsn) as pool:
-        yield pool
 
 
 async def fill(pool: asyncpg.Pool, prefix: str, count: int, age: timedelta) -> None:

@@ -1,14 +1,14 @@
 """What every outbox promises about rows that nobody published yet; and how they come through a change of the schema."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import asyncpg
 import pytest
 
 from contracts.ports import Outbox, Position, Published, Stored, StoredRecord, TicketStore, worker_lease
 from state.outbox import headers_from_bytes, headers_in_bytes
-from tests.contract.backends import Backend, in_memory, migrated_pool, on_postgres, until_one_waits
+from tests.contract.backends import Backend, in_memory, on_postgres, until_one_waits
 from tests.contract.samples import OTHER_OWNER, OWNER, loaded, must_settle, new_ticket, record, settlement
 
 THIRD = "worker-3"
@@ -206,11 +206,6 @@ class TestInMemory(OutboxContract):
 
 @pytest.mark.postgres
 class TestOnPostgres(OutboxContract):
-    @pytest.fixture
-    async def pool(self, postgres_dsn: str) -> AsyncIterator[asyncpg.Pool]:
-        async with migrated_pool(postgres_dsn) as pool:
-            yield pool
-
     @pytest.fixture
     def backend(self, pool: asyncpg.Pool) -> Backend:
         return on_postgres(pool)

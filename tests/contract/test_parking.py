@@ -298,11 +298,6 @@ class TestInMemory(ParkingContract):
 @pytest.mark.postgres
 class TestOnPostgres(ParkingContract):
     @pytest.fixture
-    async def pool(self, postgres_dsn: str) -> AsyncIterator[asyncpg.Pool]:
-        async with migrated_pool(postgres_dsn) as pool:
-            yield pool
-
-    @pytest.fixture
     def parking(self, pool: asyncpg.Pool) -> PostgresParking:
         return PostgresParking(pool)
 

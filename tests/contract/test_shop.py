@@ -1,7 +1,6 @@
 """What every shop promises."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -10,7 +9,6 @@ from contracts.errors import ContractBroken
 from state.policy_text import passages_of
 from state.shop import MemoryShop, PostgresShop, has_orders
 from state.shop_files import ShopExport, load_shop
-from tests.contract.backends import migrated_pool
 from tests.contract.samples import (
     EXPORT,
     OTHER_EXPORT,
@@ -70,11 +68,6 @@ class TestInMemory(ShopContract):
 
 @pytest.mark.postgres
 class TestOnPostgres(ShopContract):
-    @pytest.fixture
-    async def pool(self, postgres_dsn: str) -> AsyncIterator[asyncpg.Pool]:
-        async with migrated_pool(postgres_dsn) as pool:
-            yield pool
-
     @pytest.fixture
     async def shop(self, pool: asyncpg.Pool) -> PostgresShop:
         await load_shop(pool, SHOP, EXPORT)

@@ -495,11 +495,6 @@ class TestInMemory(TicketStoreContract):
 @pytest.mark.postgres
 class TestOnPostgres(TicketStoreContract):
     @pytest.fixture
-    async def pool(self, postgres_dsn: str) -> AsyncIterator[asyncpg.Pool]:
-        async with migrated_pool(postgres_dsn) as pool:
-            yield pool
-
-    @pytest.fixture
     def backend(self, pool: asyncpg.Pool) -> Backend:
         return on_postgres(pool)
 

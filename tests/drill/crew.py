@@ -12,25 +12,12 @@ from pathlib import Path
 
 from tests.drill.hooks import Order, give
 from tests.drill.ledger import Ledger, read_ledgers
+from tests.drill.station import Station
 from tests.services.reaper import Reaper
 
 _RESTART_AFTER_S = 0.3
 _READY_WITHIN_S = 40.0
 _STOP_WITHIN_S = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Station:
-    """What a worker is told when it starts; `staff.Config` without name and skew."""
-
-    kind: str
-    group: str
-    topic: str
-    bootstrap: str
-    dsn: str
-    redis_url: str
-    folder: str
-    lanes: int
 
 
 @dataclass

@@ -17,13 +17,14 @@ from aiokafka.errors import KafkaError
 from contracts.topics import EFFECTS, OUTCOMES, REVIEW, USAGE, Topic, dead_letters_of
 from state.migrate import migrate
 from tests.drill.bed import ROLE, Bed
-from tests.drill.crew import Crew, Member, Station
+from tests.drill.crew import Crew, Member
 from tests.drill.evidence import gathered, logged
 from tests.drill.ledger import Ledger, true_time
 from tests.drill.load import Desk, Load
 from tests.drill.oracles import Evidence, Violation, judge
 from tests.drill.plan import Plan
 from tests.drill.rows import Row
+from tests.drill.station import Station
 from tests.drill.watching import (
     Sampler,
     TopicRecord,

@@ -56,23 +56,16 @@ from state.stores import postgres_stores
 from tests.drill.hooks import AFTER_MODEL, AFTER_SETTLE, BEFORE_MARK, BEFORE_MODEL, IN_HANDLER, Hooks
 from tests.drill.ledger import Ledger, true_time
 from tests.drill.script import Script, answer_to, reply_to
+from tests.drill.station import Station
 
 STEP = "answer"
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(Station):
     """One worker, as the drill's file describes it."""
 
     worker: str
-    kind: str  # asker | carrier
-    group: str
-    topic: str
-    bootstrap: str
-    dsn: str
-    redis_url: str
-    folder: str
-    lanes: int
     skew_s: float = 0.0
     drain_timeout_s: float = 5.0
 

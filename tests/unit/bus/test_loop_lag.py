@@ -90,10 +90,9 @@ def test_a_blocked_loop_is_reported_once_with_the_agent_and_the_blocking_functio
     [warning] = warnings(caplog)
     assert "the event loop of lookup" in warning
     assert re.search(r"in bus/test_loop_lag\.py:\d+ a_slow_handler < ", warning)
-    assert measured.lag.last_s < 0.7 < measured.lag.max_s
     point = measured.point()
     assert point is not None
-    assert point.max > 0.7
+    assert point.min < 0.7 < point.max
     assert point.attributes == {"agent": "lookup"}
 
 
