@@ -78,7 +78,8 @@ async def run(job: Job, *, limit_s: float | None = None) -> Findings:
     """Run an arm from its start to its end. Raises ArmFailed: also when it takes too long."""
     process = await start(job)
     ending = asyncio.create_task(process.findings())
-    limit_s = limit_s or job.warmup_s + job.window_s + job.wait_s + _END_WITHIN_S
+    longest_s = max(job.wait_s, float(job.options.get("slow_s", 0)))  # some arms end no sooner than their handlers
+    limit_s = limit_s or job.warmup_s + job.window_s + longest_s + _END_WITHIN_S
     try:
         await asyncio.wait({ending}, timeout=limit_s)
         if not ending.done():
