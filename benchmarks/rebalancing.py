@@ -18,7 +18,7 @@ from benchmarks.result import Result, arm, at_least, at_most, machine, value_of
 
 ARMS = ("switchyard_step", "naive_keyed", "faststream_workers")
 IN_FLIGHT = 100
-_WAIT_S = 0.05  # 2,000 records a second and member: far from what two processors can do
+_WAIT_S = 0.1  # 1,000 records a second and member: far from what two processors can do with a database beside
 _START_WITHIN_S = 60.0
 
 
