@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
@@ -94,6 +95,7 @@ class _StandIn:
         return JSONResponse(self._ledger.summary())
 
     async def _serve(self, request: Request, dialect: Dialect) -> Response:
+        came = _Came(time.time(), dialect.name, _key_of(request))
         try:
             question = dialect.read(_object(await request.body()))
         except (ValueError, TypeError, AttributeError) as error:
@@ -102,14 +104,14 @@ class _StandIn:
         kind = rule.kind if rule else None
         await asyncio.sleep(self._latency_s + (rule.seconds if rule and kind is Kind.SLOW else 0))
         if rule is not None and kind in UNPAID:
-            return self._refuse(rule, question, dialect)
+            return self._refuse(rule, question, dialect, came)
         try:
             text = self._answer_text(question)
         except LookupError:
             why = f"the stand-in has no wit for answers titled {question.title}"
             return JSONResponse(dialect.error(400, "invalid_request_error", why), status_code=400)
         answer = self._billed(question, spoiled(text, question.schema, kind) if kind else text)
-        self._note(question, dialect, answer, status=200)
+        self._note(question, came, answer, status=200)
         return _deliver(question, dialect, answer, rule)
 
     def _answer_text(self, question: Question) -> str:
@@ -140,19 +142,21 @@ class _StandIn:
         self._cached_prefixes.add(prefix)
         return 0, tokens
 
-    def _refuse(self, rule: Rule, question: Question, dialect: Dialect) -> Response:
+    def _refuse(self, rule: Rule, question: Question, dialect: Dialect, came: "_Came") -> Response:
         status, code = _REFUSALS.get(rule.kind, (rule.status, "invalid_request_error"))
-        self._note(question, dialect, None, status=status)
+        self._note(question, came, None, status=status)
         headers = {"retry-after": f"{rule.retry_after_s:g}"} if rule.retry_after_s is not None else {}
         return JSONResponse(dialect.error(status, code, "a scripted fault"), status_code=status, headers=headers)
 
-    def _note(self, question: Question, dialect: Dialect, answer: Answer | None, *, status: int) -> None:
+    def _note(self, question: Question, came: "_Came", answer: Answer | None, *, status: int) -> None:
         marker = _MARKER.search(question.text)
         self._ledger.note(
             {
                 "id": answer.id if answer else None,
+                "arrived": came.at,
                 "time": time.time(),
-                "protocol": dialect.name,
+                "protocol": came.protocol,
+                "key": came.key,
                 "model": question.model,
                 "schema": question.title,
                 "request_digest": question.digest,
@@ -163,6 +167,20 @@ class _StandIn:
                 "paid": answer is not None,
             }
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Came:
+    """How a request came in."""
+
+    at: float
+    protocol: str
+    key: str  # the last four characters of the API key
+
+
+def _key_of(request: Request) -> str:
+    given = request.headers.get("x-api-key") or request.headers.get("authorization", "")
+    return given[-4:]
 
 
 def _deliver(question: Question, dialect: Dialect, answer: Answer, rule: Rule | None) -> Response:
