@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from contracts.errors import Misconfigured
+from contracts.models import Degrade
 from contracts.values import Tier
 
 
@@ -16,6 +17,8 @@ class Prompt:
     tier: Tier
     text: str
     digest: str  # SHA-256 over the whole file
+    on_breach: Degrade = Degrade.PERSON  # of a budget
+    on_outage: Degrade = Degrade.WAIT  # of every model of the tier
 
 
 def load_prompt(name: str) -> Prompt:
@@ -25,6 +28,13 @@ def load_prompt(name: str) -> Prompt:
         front, text = source.removeprefix("---\n").split("\n---\n", maxsplit=1)
         fields = {key.strip(): value.strip() for key, value in (line.split(":", 1) for line in front.splitlines())}
         digest = hashlib.sha256(source.encode()).hexdigest()
-        return Prompt(name=fields["name"], tier=Tier(fields["tier"]), text=text.strip(), digest=digest)
+        return Prompt(
+            name=fields["name"],
+            tier=Tier(fields["tier"]),
+            text=text.strip(),
+            digest=digest,
+            on_breach=Degrade(fields.get("on_breach", Degrade.PERSON)),
+            on_outage=Degrade(fields.get("on_outage", Degrade.WAIT)),
+        )
     except (OSError, ValueError, KeyError) as error:
         raise Misconfigured(f"the prompt {name!r} is missing or its front matter is broken") from error

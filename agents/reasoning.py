@@ -11,9 +11,9 @@ from agents.facts import Found, find
 from agents.followups import may_answer
 from agents.prompts import Prompt
 from agents.which_order import ask_for_the_order
-from contracts.errors import ModelAnswerUnusable
+from contracts.errors import ModelAnswerUnusable, ModelDenied
 from contracts.events import Event, ReasoningRequested
-from contracts.models import CallContext, ModelAnswer, ModelRequest
+from contracts.models import CallContext, ModelAnswer, ModelRequest, Reuse
 from contracts.ports import ChatModel, Shop
 from contracts.shop import ActionKind
 from contracts.ticket import Desk, Proposal, Question, Round, Signature, Step, Ticket, close
@@ -99,6 +99,8 @@ class Reasoning:
             answer = await self._ask(case, event)
         except ModelAnswerUnusable as error:
             return deciding.to_a_person(case, self._signature, "the model gave no usable answer", calls=error.calls)
+        except ModelDenied as error:
+            return deciding.to_a_person(case, self._signature, str(error))
         doubt = self._doubt(case, answer.value) or doubt_about(answer.value)
         return deciding.to_a_person(case, self._signature, doubt, answer.value, answer.calls) if doubt else answer
 
@@ -109,7 +111,9 @@ class Reasoning:
             content=case.content(),
             answer=ReasoningProposal,
             max_output_tokens=2_000,
-            cacheable=case.found is None,  # no customer's facts in it
+            reuse=Reuse.TENANT if case.found is None else Reuse.NEVER,  # no customer's facts in it
+            on_breach=self.prompt.on_breach,
+            on_outage=self.prompt.on_outage,
         )
         call = CallContext(
             ticket_id=case.ticket.ticket_id,
@@ -118,6 +122,8 @@ class Reasoning:
             agent=self.name,
             step="propose",
             deadline=event.deadline,
+            agent_version=self.version,
+            customer=case.round_.from_email,
         )
         return await self.model.ask(request, call)
 

@@ -10,7 +10,7 @@ from agents.order_refs import order_refs
 from agents.prompts import Prompt
 from agents.quoting import quoted
 from agents.replies import say
-from contracts.errors import ModelAnswerUnusable
+from contracts.errors import ModelAnswerUnusable, ModelDenied
 from contracts.events import CustomerReplied, Event, TicketSubmitted
 from contracts.models import CallContext, ModelAnswer, ModelCall, ModelRequest
 from contracts.ports import ChatModel
@@ -71,6 +71,8 @@ class Triage:
             answer = await self._ask(round_, ticket, event)
         except ModelAnswerUnusable as error:
             return self._to_a_person(ticket, round_, "the model gave no usable verdict", error.calls)
+        except ModelDenied as error:
+            return self._to_a_person(ticket, round_, str(error))
         return self._route(ticket, round_, answer)
 
     async def _ask(self, round_: Round, ticket: Ticket, event: Event) -> ModelAnswer[TriageVerdict]:
@@ -80,6 +82,9 @@ class Triage:
             content=quoted("ticket", _text(round_), max_chars=MAX_TEXT_CHARS),
             answer=TriageVerdict,
             max_output_tokens=300,
+            escalate_below=self.min_confidence,
+            on_breach=self.prompt.on_breach,
+            on_outage=self.prompt.on_outage,
         )
         call = CallContext(
             ticket_id=ticket.ticket_id,
@@ -88,6 +93,8 @@ class Triage:
             agent=self.name,
             step="classify",
             deadline=event.deadline,
+            agent_version=self.version,
+            customer=round_.from_email,
         )
         return await self.model.ask(request, call)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from bus.admin import require_topics
@@ -44,8 +44,11 @@ class Worker:
         *,
         topic: Topic,
         options: WorkerOptions | None = None,
+        held_up: Callable[[], bool] = lambda: False,
     ) -> None:
+        """While `held_up` says that what the agent needs is away, no handler starts."""
         options = options or WorkerOptions()
+        self._agent_is_held_up = held_up
         self._group = agent.name
         self._connection = connection
         self._topic = topic
@@ -156,7 +159,9 @@ class Worker:
         return delivery.decoded.id in lane.handled
 
     def _is_held_up(self) -> bool:
-        return self._settling.backlog > _LARGEST_BACKLOG or self._relay.backlog > _LARGEST_BACKLOG
+        if self._settling.backlog > _LARGEST_BACKLOG or self._relay.backlog > _LARGEST_BACKLOG:
+            return True
+        return self._engine.lanes.running > 0 and self._agent_is_held_up()
 
     def _fail(self, error: BaseException) -> None:
         """End the worker: something failed that never should."""

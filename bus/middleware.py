@@ -11,7 +11,7 @@ from bus.delivery import Delivery
 from bus.handler import Handler, Middleware
 from bus.outcome import DUPLICATE, DeadLetter, Later, Outcome
 from bus.tracing import trace_id_of
-from contracts.errors import Misconfigured, Outage, Permanent, SupportError, Transient
+from contracts.errors import Deferred, Misconfigured, Outage, Permanent, SupportError, Transient
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,8 @@ def within_deadline(expired: Handler) -> Middleware:
 def retried(delays_s: Sequence[float], *, longest_in_place_s: float) -> Middleware:
     """Repeat a Transient failure: after a short wait in place, so that order holds; after a longer one later.
 
-    Raises the last error when the tries are spent. An outage spends none, and is waited out here.
+    Raises the last error when the tries are spent. An outage spends none, and is waited out here; what is deferred
+    spends none either, and is parked.
     """
 
     async def middleware(call_next: Handler, delivery: Delivery) -> Outcome:
@@ -91,6 +92,8 @@ def retried(delays_s: Sequence[float], *, longest_in_place_s: float) -> Middlewa
                 outages += 1
                 wait_s: float | None = outage_wait_s(outages)
                 reason: Transient = error
+            except Deferred as error:
+                return Later(error, _no_longer_than(error.retry_after_s or 0.0, delivery.limit))
             except Transient as error:
                 delivery.attempts += 1
                 wait_s = retry_wait_s(delays_s, delivery.attempts, error)

@@ -31,6 +31,17 @@ class BusUnavailable(Outage):
     """Kafka cannot be reached, or did not acknowledge in time (the outcome is then unknown)."""
 
 
+class ModelsAway(Outage):
+    """Every model of the tier is away: its breaker is open, or no key of it may be used."""
+
+
+class Deferred(Transient):
+    """Not now, and it is nobody's fault: the ticket is parked for `retry_after_s`, no try is spent."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+
+
 class VersionConflict(Transient):
     """The ticket moved on since it was loaded; nothing was stored. Decide again on fresh state."""
 
@@ -39,8 +50,16 @@ class ModelOverloaded(Transient):
     """The provider answered 429 or 529; `retry_after_s` is what it asked for, if it did."""
 
 
+class ModelRateLimited(ModelOverloaded):
+    """The provider answered 429: this key has had enough for now."""
+
+
 class ModelUnavailable(Transient):
     """The provider timed out, cut the stream, or answered 5xx."""
+
+
+class UsageUnknown(ModelUnavailable):
+    """An answer may have been paid for, but how much it used cannot be known."""
 
 
 class Permanent(SupportError):
@@ -73,6 +92,26 @@ class TenantMismatch(Permanent):
 
 class ModelRefused(Permanent):
     """The provider refuses the request itself (400, 401, 403, 404, 413, 422)."""
+
+
+class ModelKeyRefused(ModelRefused):
+    """The provider refuses the key: it is unknown or may not do this (401, 403), or its quota is used up."""
+
+    def __init__(self, message: str, *, quota: bool = False) -> None:
+        super().__init__(message)
+        self.quota = quota  # money may help, and until then nothing
+
+
+class ModelDenied(Permanent):
+    """No model may be asked, or none answers, and the agent wants a person to decide instead."""
+
+
+class BudgetSpent(ModelDenied):
+    """A budget has no room for the call."""
+
+
+class RecordingMissing(Permanent):
+    """Only recorded answers are given, and none was recorded for this request."""
 
 
 class ModelAnswerUnusable(Permanent):

@@ -234,6 +234,19 @@ class ModelCalled(Payload):
     cost_usd: Money
     latency_s: float
     outcome: str
+    estimated: bool = False
+
+
+class BudgetReached(Payload):
+    """A budget was used up to a level for the first time in its window, by a call for this ticket."""
+
+    scope: str  # ticket | customer | tenant | agent | day
+    scope_id: str  # whose budget: an id, a customer's digest
+    window: str  # the UTC day; "" for a ticket's whole life
+    level: int  # percent: 50, 80 or 100
+    unit: str  # usd | tokens
+    spent: float
+    limit: float
 
 
 # --- support.control.v1 -----------------------------------------------------------------------------------

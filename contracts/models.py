@@ -5,6 +5,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
@@ -12,6 +13,22 @@ from pydantic import BaseModel
 from contracts.values import Money, Tier, Value
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
+
+
+class Reuse(StrEnum):
+    """Whom an answer may be given to again."""
+
+    NEVER = "never"
+    TENANT = "tenant"  # whoever asks the same for the same tenant
+    SHARED = "shared"  # whoever asks the same: it rests on nothing of a tenant's own
+
+
+class Degrade(StrEnum):
+    """What an agent wants where a budget is spent, or no model of the tier answers."""
+
+    CHEAPER = "cheaper"  # ask the next cheaper tier
+    WAIT = "wait"  # until the budget's window is over, or a model answers
+    PERSON = "person"  # ModelDenied: the agent hands over
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +41,8 @@ class CallContext:
     agent: str  # the consumer group
     step: str  # names this call within the handling of one event, e.g. "classify"
     deadline: datetime | None = None  # bounds the provider's time-out
+    agent_version: str = ""
+    customer: str = ""  # who wrote, as the producer says; "" is unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +54,36 @@ class ModelRequest(Generic[AnswerT]):
     content: str  # the material, untrusted text marked as such; theirs
     answer: type[AnswerT]
     max_output_tokens: int = 1024
-    cacheable: bool = False  # may be answered from the tenant's response cache
+    reuse: Reuse = Reuse.NEVER
+    escalate_below: float | None = None  # an answer less confident (its field `confidence`) is asked of the next tier
+    on_breach: Degrade = Degrade.PERSON
+    on_outage: Degrade = Degrade.WAIT
+
+    def canonical(self) -> dict[str, Any]:
+        """Everything that shapes the answer, as JSON values; nothing volatile."""
+        return {
+            "tier": self.tier.value,
+            "system": self.system,
+            "content": self.content,
+            "schema": _schema_digest(self.answer),
+            "max_output_tokens": self.max_output_tokens,
+        }
 
     def digest(self) -> str:
-        """SHA-256 over everything that shapes the answer, in canonical JSON; nothing volatile."""
-        canonical = json.dumps(
-            [self.tier, self.system, self.content, _schema_of(self.answer), self.max_output_tokens],
-            sort_keys=True,
-            ensure_ascii=False,
-            separators=(",", ":"),
-        )
-        return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+        """SHA-256 over the canonical request."""
+        return digest_of(self.canonical())
+
+
+def digest_of(document: Any) -> str:
+    """SHA-256 over a document in canonical JSON."""
+    canonical = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @functools.lru_cache(maxsize=256)
-def _schema_of(answer: type[BaseModel]) -> dict[str, Any]:
-    """The answer's schema: building it anew costs a millisecond, and a request is digested several times."""
-    return answer.model_json_schema()
+def _schema_digest(answer: type[BaseModel]) -> str:
+    """Building a schema costs a millisecond, and a request is digested several times."""
+    return digest_of(answer.model_json_schema())
 
 
 class ModelCall(Value):
@@ -68,7 +100,8 @@ class ModelCall(Value):
     cache_write_tokens: int = 0
     cost_usd: Money
     latency_s: float
-    outcome: str  # ok | malformed
+    outcome: str  # ok | malformed | overloaded | unavailable | refused
+    estimated: bool = False  # the provider did not say what it used: charged what was reserved
 
 
 @dataclass(frozen=True, slots=True)

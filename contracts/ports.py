@@ -251,13 +251,10 @@ class Stores:
 
 
 class Journal(Protocol):
-    """Paid results, kept as soon as they are there, so that a crash does not buy them again."""
+    """Paid results, kept with their calls (`contracts.model_ports.ModelCalls`), so that a crash buys none again."""
 
     async def recall(self, event_id: str, step: str, request_digest: str) -> bytes | None:
-        """The result kept under this key, if any."""
-
-    async def keep(self, call: CallContext, request_digest: str, result: bytes) -> None:
-        """Keep a result; the first one kept under a key stays."""
+        """The result kept under this key, if any; the first one that was kept stays."""
 
 
 @dataclass(frozen=True, slots=True)

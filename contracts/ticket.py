@@ -171,14 +171,13 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What an agent returns: the next state, what to emit, and the paid calls behind it.
+    """What an agent returns: the next state, and what to emit.
 
     `emits` go to the topics the catalogue names for their types, in this order.
     """
 
     ticket: Ticket
     emits: tuple[Payload, ...] = ()
-    calls: tuple[ModelCall, ...] = ()
 
 
 def spent(round_: Round, calls: Sequence[ModelCall]) -> Round:
@@ -191,7 +190,7 @@ def hand_to(desk: Desk, ticket: Ticket, round_: Round, calls: Sequence[ModelCall
     handoff = {Desk.LOOKUP: LookupRequested, Desk.REASONING: ReasoningRequested}[desk]
     moved = spent(round_, calls).model_copy(update={"desk": desk})
     request = handoff(ticket_id=ticket.ticket_id, tenant_id=ticket.tenant_id, round=round_.number)
-    return Step(ticket.with_round(moved), (request,), tuple(calls))
+    return Step(ticket.with_round(moved), (request,))
 
 
 def close(
@@ -234,7 +233,7 @@ def close(
     emits: tuple[Payload, ...] = (outcome,)
     if reply and closed.from_email:
         emits = (outcome, _reply_command(ticket, closed, outcome.type_name()))
-    return Step(ticket.with_round(closed), emits, tuple(calls))
+    return Step(ticket.with_round(closed), emits)
 
 
 def escalate(
@@ -259,7 +258,7 @@ def escalate(
         reason=reason,
         evidence=evidence or {},
     )
-    return Step(step.ticket, (*step.emits, request), step.calls)
+    return Step(step.ticket, (*step.emits, request))
 
 
 TIMED_OUT_REPLY = "We have not managed to answer you in time. A colleague is looking into it and will write to you."

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from contracts.errors import ContractBroken
 from contracts.events import (
+    BudgetReached,
     CancelOrder,
     ChangeAddress,
     ControlAnswered,
@@ -70,7 +71,7 @@ OUTCOMES = Topic(
     (TicketResolved, TicketAwaitingCustomer, TicketEscalated, TicketTimedOut),
     retention_ms=30 * _DAY_MS,
 )
-USAGE = Topic("support.usage.v1", (ModelCalled,), partitions=4, retention_ms=30 * _DAY_MS)
+USAGE = Topic("support.usage.v1", (ModelCalled, BudgetReached), partitions=4, retention_ms=30 * _DAY_MS)
 CONTROL = Topic(
     "support.control.v1",
     (Pause, Resume, Drain, SetConcurrency, ControlAnswered),

@@ -78,5 +78,18 @@ class Disposition(StrEnum):
 class Tier(StrEnum):
     """What an agent asks the gateway for; configuration maps each tier to models."""
 
+    LOCAL = "local"
     FAST = "fast"
     STRONG = "strong"
+
+    @property
+    def next(self) -> "Tier | None":
+        """The tier that is asked when this one is unsure."""
+        tiers = list(Tier)
+        return tiers[tiers.index(self) + 1] if self is not tiers[-1] else None
+
+    @property
+    def cheaper(self) -> "Tier | None":
+        """The tier that is asked when this one cannot be afforded or had."""
+        tiers = list(Tier)
+        return tiers[tiers.index(self) - 1] if self is not tiers[0] else None

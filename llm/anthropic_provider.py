@@ -1,14 +1,17 @@
 """Anthropic's Messages API behind the Provider port. Importing this module takes the SDK's two seconds."""
 
+from collections.abc import Mapping
+
 from anthropic import AnthropicError, APIStatusError, AsyncAnthropic, DefaultAsyncHttpxClient
 from anthropic.types import MessageParam
 from pydantic import BaseModel, Field
 
-from contracts.errors import Misconfigured, ModelUnavailable
-from llm.edge import failure, read_body, unproxied, within
+from contracts.errors import Misconfigured
+from llm.edge import CONNECTIONS, failure, headroom, read_body, unasked, unproxied, within
 from llm.provider import Completion, Prompt, sendable
 
 NAME = "anthropic"
+_LIMITS = ("requests-{}", "input-tokens-{}", "output-tokens-{}", "tokens-{}")
 
 
 class _Usage(BaseModel):
@@ -27,7 +30,7 @@ class _Message(BaseModel):
     id: str
     model: str
     content: list[_Block]
-    usage: _Usage
+    usage: _Usage | None = None
 
 
 def connect(api_key: str, base_url: str | None = None) -> AsyncAnthropic:
@@ -38,7 +41,7 @@ def connect(api_key: str, base_url: str | None = None) -> AsyncAnthropic:
         api_key=api_key,
         base_url=base_url,
         max_retries=0,
-        http_client=DefaultAsyncHttpxClient(mounts=unproxied(base_url)),
+        http_client=DefaultAsyncHttpxClient(mounts=unproxied(base_url), limits=CONNECTIONS),
         open_telemetry={"traces": False, "propagation": False},  # the gateway has its own span
     )
 
@@ -53,22 +56,26 @@ class AnthropicProvider:
     async def complete(self, prompt: Prompt) -> Completion:
         """Ask the model once; see `llm.provider.Provider`."""
         async with within(prompt.timeout_s, NAME):
-            body = await self._create(prompt)
+            body, headers = await self._create(prompt)
         message = read_body(NAME, body, _Message)
-        reads = message.usage.cache_read_input_tokens or 0
-        writes = message.usage.cache_creation_input_tokens or 0
+        usage = message.usage or _Usage(input_tokens=0, output_tokens=0)
+        reads = usage.cache_read_input_tokens or 0
+        writes = usage.cache_creation_input_tokens or 0
         return Completion(
             text="".join(block.text for block in message.content if block.type == "text"),
             call_id=message.id,
             model=message.model,
-            input_tokens=message.usage.input_tokens + reads + writes,
-            output_tokens=message.usage.output_tokens,
+            input_tokens=usage.input_tokens + reads + writes,
+            output_tokens=usage.output_tokens,
             cache_read_tokens=reads,
             cache_write_tokens=writes,
+            usage_known=message.usage is not None,
+            left=headroom(headers, "anthropic-ratelimit", _LIMITS, "remaining"),
+            limit=headroom(headers, "anthropic-ratelimit", _LIMITS, "limit"),
         )
 
-    async def _create(self, prompt: Prompt) -> str:
-        """The answer's body as it came: the SDK's own models take any shape for an answer."""
+    async def _create(self, prompt: Prompt) -> tuple[str, Mapping[str, str]]:
+        """The answer's body as it came, for the SDK's own models take any shape for an answer; and its headers."""
         system = sendable(prompt.request.system)
         try:
             response = await self._client.messages.with_raw_response.create(
@@ -82,8 +89,8 @@ class AnthropicProvider:
         except APIStatusError as error:
             raise failure(NAME, error.status_code, error.response.headers, error.response.text) from error
         except AnthropicError as error:
-            raise ModelUnavailable(f"{NAME} could not be asked: {type(error).__name__}") from error
-        return response.http_response.text
+            raise unasked(NAME, error) from error
+        return response.http_response.text, response.headers
 
 
 def _messages(prompt: Prompt) -> list[MessageParam]:

@@ -1,5 +1,6 @@
 """Asks until the answer is usable, at most twice: the one repair shows the model its mistake."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from contracts.errors import ModelAnswerUnusable, ModelRefused
@@ -34,6 +35,12 @@ async def ask_and_repair(
 
 
 _UNUSABLE = "the model's answer is unusable, also after one repair"
+
+
+def seconds_left(prompt: Prompt) -> Prompt:
+    """The prompt with a time-out that the deadline still allows: it may have waited since it was made."""
+    left_s = _timeout_s(prompt.call, prompt.timeout_s)
+    return prompt if left_s == prompt.timeout_s else replace(prompt, timeout_s=left_s)
 
 
 def _paid(*replies: Reply) -> tuple[ModelCall, ...]:

@@ -14,9 +14,24 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+import httpx2
 from pydantic import BaseModel, ValidationError
 
-from contracts.errors import ModelOverloaded, ModelRefused, ModelUnavailable, SupportError
+from contracts.errors import (
+    ModelKeyRefused,
+    ModelOverloaded,
+    ModelRateLimited,
+    ModelRefused,
+    ModelUnavailable,
+    SupportError,
+    UsageUnknown,
+)
+from contracts.model_ports import Load
+
+CONNECTIONS = httpx2.Limits(max_connections=5000, max_keepalive_connections=200)
+"""Of one client: as many as a process may have lanes."""
+
+_UNCONNECTED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 
@@ -41,15 +56,21 @@ async def within(timeout_s: float, provider: str) -> AsyncIterator[None]:
         async with asyncio.timeout(timeout_s):
             yield
     except TimeoutError as error:
-        raise ModelUnavailable(f"{provider} did not answer within {timeout_s:.1f} s") from error
+        raise UsageUnknown(f"{provider} did not answer within {timeout_s:.1f} s") from error
 
 
 def failure(provider: str, status: int, headers: Mapping[str, str], body: str) -> SupportError:
     """Our error for an answer with an error status."""
     codes = _error_codes(body)
     message = " ".join([f"{provider} answered {status}", *sorted(codes)])
-    if status in (429, 529) and not codes & _QUOTA_CODES:
+    if codes & _QUOTA_CODES:
+        return ModelKeyRefused(message, quota=True)
+    if status == 429:
+        return ModelRateLimited(message, retry_after_s=retry_after_s(headers))
+    if status == 529:
         return ModelOverloaded(message, retry_after_s=retry_after_s(headers))
+    if status in (401, 403):
+        return ModelKeyRefused(message)
     if status >= 500 or status in _RETRIED_STATUSES:
         return ModelUnavailable(message)
     return ModelRefused(message)
@@ -64,7 +85,24 @@ def read_body(provider: str, body: str, shape: type[BodyT]) -> BodyT:
         if codes & _OVERLOADED_CODES:  # `from None`, because pydantic's own text quotes the body
             raise ModelOverloaded(f"{provider} answered 200 with {' '.join(sorted(codes))}") from None
         fields = ", ".join(".".join(map(str, mistake["loc"])) or "body" for mistake in error.errors()[:3])
-        raise ModelUnavailable(f"{provider} answered 200 with something else than an answer: {fields}") from None
+        if codes:
+            raise ModelUnavailable(f"{provider} answered 200 with {' '.join(sorted(codes))}") from None
+        raise UsageUnknown(f"{provider} answered 200 with something else than an answer: {fields}") from None
+
+
+def unasked(provider: str, error: Exception) -> SupportError:
+    """Our error for a call without an answer: nothing was paid for only where there was no connection at all."""
+    message = f"{provider} could not be asked: {type(error).__name__}"
+    return ModelUnavailable(message) if isinstance(error.__cause__, _UNCONNECTED) else UsageUnknown(message)
+
+
+def headroom(headers: Mapping[str, str], prefix: str, dimensions: tuple[str, str, str, str], said: str) -> Load:
+    """What the headers say of requests, input, output and all tokens; `said` is "remaining" or "limit"."""
+    return Load(*(_count(headers.get(f"{prefix}-{name.format(said)}", "")) for name in dimensions))
+
+
+def _count(said: str) -> int:
+    return int(said) if said.isascii() and said.isdigit() else -1
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -1,93 +1,79 @@
-"""The gateway between agents and providers: journal, cache, provider, in this order."""
+"""The gateway between agents and providers: one port in front, a chain behind."""
 
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from opentelemetry import trace
-
-from contracts.errors import Misconfigured
-from contracts.models import AnswerT, CallContext, ModelAnswer, ModelCall, ModelRequest
-from contracts.ports import AnswerCache, Journal
+from contracts.errors import BudgetSpent, Misconfigured, ModelDenied, ModelsAway
+from contracts.models import AnswerT, CallContext, Degrade, ModelAnswer, ModelRequest
 from contracts.values import Tier
 from llm.asking import ask_and_repair
-from llm.chain import Reply, cached, compose, kept, recalled
-from llm.judge import MAX_ANSWER_BYTES, usable
+from llm.chain import Ask, Reply
 from llm.prices import Prices
-from llm.provider import Completion, Prompt, Provider
-from llm.tracing import chat_span, tell_usage
-
-_DAY_S = 24 * 60 * 60
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where a tier's requests go; name and model as the price table spells them."""
-
-    provider: Provider
-    provider_name: str
-    model: str
+from llm.provider import Prompt, Target
 
 
 class Gateway:
-    """Answers agents: what was paid for is not bought again, what comes back is valid, each call is priced."""
+    """Answers agents: tiers become models, an unsure answer is asked of the next tier, a breach is met as asked."""
 
     def __init__(
         self,
-        routes: Mapping[Tier, Route],
+        tiers: Mapping[Tier, Sequence[Target]],
+        ask: Ask,
         prices: Prices,
-        journal: Journal,
-        cache: AnswerCache,
         *,
+        away: Callable[[Sequence[Target]], bool] = lambda _: False,
         default_timeout_s: float = 60,
-        cache_ttl_s: float = _DAY_S,
-        tracer: trace.Tracer | None = None,
     ) -> None:
-        """`routes` holds the tiers that will be asked. Raises Misconfigured: a route's model has no price."""
-        for route in routes.values():
-            prices.check(route.provider_name, route.model)
-        self._routes = dict(routes)
-        self._prices = prices
+        """`tiers` holds those that can answer, each with its targets in order; `ask` is the chain.
+
+        Raises Misconfigured: a target's model has no price.
+        """
+        for target in (target for targets in tiers.values() for target in targets):
+            prices.check(target.provider_name, target.model)
+        self._tiers = {tier: tuple(targets) for tier, targets in tiers.items() if targets}
+        self._ask = ask
+        self._away = away
         self._default_timeout_s = default_timeout_s
-        self._tracer = tracer or trace.get_tracer("switchyard.llm")
-        self._ask = compose(
-            self._buy,
-            recalled(journal),
-            cached(cache, cache_ttl_s),
-            kept(journal),  # inside the cache: what is paid is safe before anything else is tried
-        )
+
+    def is_away(self) -> bool:
+        """Whether no model of any tier may be asked now."""
+        return all(self._away(targets) for targets in self._tiers.values())
 
     async def ask(self, request: ModelRequest[AnswerT], call: CallContext) -> ModelAnswer[AnswerT]:
         """A valid answer, repaired at most once; see `contracts.ports.ChatModel`.
 
-        Raises Misconfigured: the tier has no route.
+        Raises Misconfigured: the tier has no model.
         """
-        if request.tier not in self._routes:
+        answer = await self._ask_or_cheaper(request, call)
+        above = request.tier.next
+        if above not in self._tiers or not _is_unsure(answer, request.escalate_below):
+            return answer
+        surer = await self.ask(replace(request, tier=above), call)
+        return ModelAnswer(surer.value, (*answer.calls, *surer.calls))
+
+    async def _ask_or_cheaper(self, request: ModelRequest[AnswerT], call: CallContext) -> ModelAnswer[AnswerT]:
+        try:
+            return await self._ask_tier(request, call)
+        except (BudgetSpent, ModelsAway) as error:
+            wanted = request.on_breach if isinstance(error, BudgetSpent) else request.on_outage
+            below = request.tier.cheaper
+            if wanted is Degrade.CHEAPER and below in self._tiers:
+                return await self._ask_or_cheaper(replace(request, tier=below), call)
+            if wanted is Degrade.PERSON and isinstance(error, ModelsAway):
+                raise ModelDenied("no model answers") from error
+            raise
+
+    async def _ask_tier(self, request: ModelRequest[AnswerT], call: CallContext) -> ModelAnswer[AnswerT]:
+        if request.tier not in self._tiers:
             raise Misconfigured(f"no model is set for the tier {request.tier}")
-        return await ask_and_repair(self._ask, request, call, default_timeout_s=self._default_timeout_s)
+        targets = self._tiers[request.tier]
 
-    async def _buy(self, prompt: Prompt) -> Reply:
-        route = self._routes[prompt.request.tier]
-        started_s = time.monotonic()
-        with chat_span(self._tracer, route.provider_name, route.model, prompt) as span:
-            completion = await route.provider.complete(prompt)
-            tell_usage(span, completion)
-        paid = self._call(prompt, route, completion, time.monotonic() - started_s)
-        # What is too long to be used is kept just long enough to be refused again.
-        return Reply(text=completion.text[: MAX_ANSWER_BYTES + 1], paid=paid)
+        async def ask_targets(prompt: Prompt) -> Reply:
+            return await self._ask(replace(prompt, targets=targets))
 
-    def _call(self, prompt: Prompt, route: Route, completion: Completion, latency_s: float) -> ModelCall:
-        return ModelCall(
-            call_id=completion.call_id,
-            step=prompt.call.step,
-            tier=prompt.request.tier,
-            provider=route.provider_name,
-            model=completion.model,
-            input_tokens=completion.input_tokens,
-            output_tokens=completion.output_tokens,
-            cache_read_tokens=completion.cache_read_tokens,
-            cache_write_tokens=completion.cache_write_tokens,
-            cost_usd=self._prices.cost_usd(route.provider_name, route.model, completion),
-            latency_s=round(latency_s, 6),
-            outcome="ok" if usable(completion.text, prompt.request.answer) else "malformed",
-        )
+        return await ask_and_repair(ask_targets, request, call, default_timeout_s=self._default_timeout_s)
+
+
+def _is_unsure(answer: ModelAnswer[AnswerT], below: float | None) -> bool:
+    confidence = getattr(answer.value, "confidence", None)
+    return below is not None and isinstance(confidence, float) and confidence < below

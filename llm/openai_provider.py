@@ -1,17 +1,19 @@
 """OpenAI's Chat Completions API, and servers that speak it, behind the Provider port."""
 
 import re
+from collections.abc import Mapping
 
 from openai import APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient, OpenAIError
 from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel, Field
 
-from contracts.errors import Misconfigured, ModelUnavailable
-from llm.edge import failure, read_body, unproxied, within
+from contracts.errors import Misconfigured
+from llm.edge import CONNECTIONS, failure, headroom, read_body, unasked, unproxied, within
 from llm.provider import Completion, Prompt, sendable
 from llm.schema import title_of
 
 NAME = "openai"
+_LIMITS = ("{}-requests", "", "", "{}-tokens")
 
 
 class _PromptDetails(BaseModel):
@@ -37,7 +39,7 @@ class _ChatCompletion(BaseModel):
     id: str
     model: str
     choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage
+    usage: _Usage | None = None
 
 
 def connect(api_key: str, base_url: str | None = None) -> AsyncOpenAI:
@@ -48,7 +50,7 @@ def connect(api_key: str, base_url: str | None = None) -> AsyncOpenAI:
         api_key=api_key,
         base_url=base_url,
         max_retries=0,
-        http_client=DefaultAsyncHttpxClient(mounts=unproxied(base_url)),
+        http_client=DefaultAsyncHttpxClient(mounts=unproxied(base_url), limits=CONNECTIONS),
     )
 
 
@@ -62,21 +64,25 @@ class OpenAIProvider:
     async def complete(self, prompt: Prompt) -> Completion:
         """Ask the model once; see `llm.provider.Provider`."""
         async with within(prompt.timeout_s, NAME):
-            body = await self._create(prompt)
+            body, headers = await self._create(prompt)
         chat = read_body(NAME, body, _ChatCompletion)
-        details = chat.usage.prompt_tokens_details or _PromptDetails()
+        usage = chat.usage or _Usage(prompt_tokens=0, completion_tokens=0)
+        details = usage.prompt_tokens_details or _PromptDetails()
         return Completion(
             text=chat.choices[0].message.content or "",
             call_id=chat.id,
             model=chat.model,
-            input_tokens=chat.usage.prompt_tokens,
-            output_tokens=chat.usage.completion_tokens,
+            input_tokens=usage.prompt_tokens,
+            output_tokens=usage.completion_tokens,
             cache_read_tokens=details.cached_tokens or 0,
             cache_write_tokens=details.cache_write_tokens or 0,
+            usage_known=chat.usage is not None,
+            left=headroom(headers, "x-ratelimit", _LIMITS, "remaining"),
+            limit=headroom(headers, "x-ratelimit", _LIMITS, "limit"),
         )
 
-    async def _create(self, prompt: Prompt) -> str:
-        """The answer's body as it came: the SDK's own models take any shape for an answer."""
+    async def _create(self, prompt: Prompt) -> tuple[str, Mapping[str, str]]:
+        """The answer's body as it came, for the SDK's own models take any shape for an answer; and its headers."""
         name = re.sub(r"[^A-Za-z0-9_-]", "_", title_of(prompt.request.answer))[:64]
         try:
             response = await self._client.chat.completions.with_raw_response.create(
@@ -92,8 +98,8 @@ class OpenAIProvider:
         except APIStatusError as error:
             raise failure(NAME, error.status_code, error.response.headers, error.response.text) from error
         except OpenAIError as error:
-            raise ModelUnavailable(f"{NAME} could not be asked: {type(error).__name__}") from error
-        return response.http_response.text
+            raise unasked(NAME, error) from error
+        return response.http_response.text, response.headers
 
 
 def _messages(prompt: Prompt) -> list[ChatCompletionMessageParam]:

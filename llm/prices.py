@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from importlib import metadata
 
 from genai_prices import Usage, calc_price
 
@@ -18,6 +19,15 @@ class Price:
 
     input_usd: Decimal
     output_usd: Decimal
+
+
+_RELEASED = {"0.2.3": "2026-11-10"}  # the list does not say itself from when it is
+
+
+def prices_of() -> str:
+    """Where prices come from: the list, its version and date. It is bundled, and never fetched."""
+    version = metadata.version("genai-prices")
+    return f"genai-prices {version} of {_RELEASED.get(version, 'an unknown date')}"
 
 
 class Prices:
@@ -43,6 +53,12 @@ class Prices:
         if price is not None:
             return (used.input_tokens * price.input_usd + used.output_tokens * price.output_usd) / _MILLION
         return calc_price(_usage(used), model, provider_id=provider).total_price
+
+    def most_usd(self, provider: str, model: str, input_tokens: int, output_tokens: int) -> Decimal:
+        """The most that a call of this size can cost: some providers take more for what they write to their cache."""
+        plain = Completion("", "", model, input_tokens, output_tokens)
+        written = Completion("", "", model, input_tokens, output_tokens, cache_write_tokens=input_tokens)
+        return max(self.cost_usd(provider, model, plain), self.cost_usd(provider, model, written))
 
 
 def _usage(used: Completion) -> Usage:

@@ -1,6 +1,7 @@
 """JSON Schemas as the providers' strict modes want them: closed objects, every field required, few keywords."""
 
 import functools
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,12 @@ def strict_schema(answer: type[BaseModel]) -> dict[str, Any]:
     """
     schema = answer.model_json_schema()
     return _Strict(answer.__name__, schema.get("$defs", {})).schema(schema, inside=())
+
+
+@functools.lru_cache(maxsize=256)
+def schema_chars(answer: type[BaseModel]) -> int:
+    """How long the strict schema is, as JSON."""
+    return len(json.dumps(strict_schema(answer)))
 
 
 class _Strict:

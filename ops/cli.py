@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,15 @@ app.add_typer(shop_app, name="shop")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="A fixed port; else a free one, kept for next time.")]
 DEFAULT_DATA_DIR = Path(".switchyard")
+
+
+class CostBy(StrEnum):
+    """What `cost` adds up by."""
+
+    TICKET = "ticket"
+    AGENT = "agent"
+    TENANT = "tenant"
+    DAY = "day"
 
 
 def main() -> None:
@@ -157,6 +167,25 @@ def ticket(ticket_id: Annotated[str, typer.Argument(metavar="ID")], as_json: Jso
 
     document = run(read_ticket(ticket_id, read_settings()))
     _print(document, as_json, "" if as_json else as_text(document))
+
+
+@app.command()
+def cost(
+    by: Annotated[CostBy, typer.Option(help="What the sums are by.")] = CostBy.DAY,
+    since: Annotated[str | None, typer.Option(help="First UTC day, YYYY-MM-DD; 30 days ago if left out.")] = None,
+    until: Annotated[str | None, typer.Option(help="Last UTC day; today if left out.")] = None,
+    ticket: Annotated[str | None, typer.Option(help="Of this ticket alone.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what model calls cost, as the providers said."""
+    from ops.cost import as_table, read_costs
+    from ops.settings import read_settings
+
+    report = run(read_costs(by.value, since, until, ticket, read_settings()))
+    if as_json:
+        _print(report.as_document(), True, "")
+    else:
+        _console(False).print(as_table(report))
 
 
 @topics_app.command("apply")

@@ -82,6 +82,12 @@ def _tell_of_a_bug(task: asyncio.Task[None]) -> None:
 def retention(settings: PostgresSettings) -> Retention:
     """How long rows are kept. Raises Misconfigured: not as long as they are needed."""
     try:
-        return Retention(inbox=settings.keep_inbox, emitted=settings.keep_emitted, journal=settings.keep_journal)
+        return Retention(
+            inbox=settings.keep_inbox,
+            emitted=settings.keep_emitted,
+            journal=settings.keep_journal,
+            model_calls=settings.keep_model_calls,
+            recordings=settings.keep_recordings,
+        )
     except Misconfigured as error:
         raise Misconfigured(f"{PREFIX}POSTGRES__KEEP_INBOX: {error}") from error

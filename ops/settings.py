@@ -1,8 +1,9 @@
 """Settings: read once at start-up from the environment and secret files; a wrong one ends the start by name."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,11 +21,31 @@ from contracts.errors import Misconfigured
 from contracts.values import Identifier, Tier
 
 PREFIX = "SWITCHYARD_"
+DEFAULT_CHAIN = ("redacted", "recorded", "recalled", "cached", "fallback", "budgeted", "limited", "guarded")
 SECRETS_DIR = "SWITCHYARD_SECRETS_DIR"
 
 
 class _Group(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def comma_separated(given: object) -> object:
+    """A list from a text."""
+    return [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
+
+
+def chain_complaint(chain: Sequence[str]) -> str | None:
+    """What is wrong with a chain of links: before the fallback a request is one, below it each try is."""
+    unknown = [name for name in chain if name not in DEFAULT_CHAIN]
+    if unknown or len(set(chain)) != len(chain):
+        return f"the links are {', '.join(DEFAULT_CHAIN)}, each at most once"
+    if "fallback" not in chain:
+        return "the link fallback chooses the model and cannot be left out"
+    below = {"budgeted", "limited", "guarded"}
+    place = chain.index("fallback")
+    if below & set(chain[:place]) or set(chain[place + 1 :]) - below:
+        return "budgeted, limited and guarded stand below the fallback, all others before it"
+    return None
 
 
 class KafkaSettings(_Group):
@@ -49,10 +70,12 @@ class PostgresSettings(_Group):
     keep_inbox: timedelta = Field(timedelta(days=40), description="ids of events handled; longer than any topic read")
     keep_emitted: timedelta = Field(timedelta(days=30), gt=timedelta(0), description="what was published")
     keep_journal: timedelta = Field(timedelta(days=10), gt=timedelta(0), description="paid results")
+    keep_model_calls: timedelta = Field(timedelta(days=365), gt=timedelta(0), description="what models cost")
+    keep_recordings: timedelta = Field(timedelta(days=30), gt=timedelta(0), description="answers for replays")
 
 
 class RedisSettings(_Group):
-    """How to reach Redis or Valkey."""
+    """How to reach Redis or Valkey. Nothing in it is missed when it is lost."""
 
     url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
 
@@ -64,6 +87,36 @@ class ModelPrice(_Group):
     output: float = Field(ge=0)
 
 
+class AllowanceSettings(_Group):
+    """What may be spent: by a request, in a ticket's life, or in a UTC day."""
+
+    usd: Decimal | None = Field(None, ge=0)
+    tokens: int | None = Field(None, ge=0)
+
+
+class LimitSettings(_Group):
+    """What each API key of a provider takes in a window, a minute; 0 is no limit."""
+
+    requests: int = Field(0, ge=0)
+    input_tokens: int = Field(0, ge=0)
+    output_tokens: int = Field(0, ge=0)
+    tokens: int = Field(0, ge=0, description="input and output together")
+    window_s: float = Field(60, gt=0)
+
+
+class BreakerSettings(_Group):
+    """When a model that does not answer is left alone, and for how long."""
+
+    failures: int = Field(5, ge=1, description="within the window, at least")
+    share: float = Field(0.5, gt=0, le=1, description="of the calls in the window")
+    window_s: float = Field(10, gt=0)
+    open_s: float = Field(5, gt=0, description="until a probe; doubles when that fails")
+    longest_open_s: float = Field(30, gt=0)
+
+
+_MODELS = r"^(anthropic|openai):[^,]+(,(anthropic|openai):[^,]+)*$"
+
+
 class LlmSettings(_Group):
     """Which models answer. Without a key and without a stand-in, agents that need a model refuse to start."""
 
@@ -72,27 +125,62 @@ class LlmSettings(_Group):
     anthropic_base_url: str | None = None
     openai_base_url: str | None = None
     standin_url: str | None = None  # the local stand-in answers for both providers, when no key is given
-    fast: str | None = Field(None, pattern=r"^(anthropic|openai):.+$")
-    strong: str | None = Field(None, pattern=r"^(anthropic|openai):.+$")
+    local: str | None = Field(None, pattern=_MODELS, description="models in the order they are asked")
+    fast: str | None = Field(None, pattern=_MODELS)
+    strong: str | None = Field(None, pattern=_MODELS)
     timeout_s: float = Field(60, gt=0, le=600)
+    chain: Annotated[tuple[str, ...], NoDecode] = DEFAULT_CHAIN  # links, outermost first
+    recordings: Literal["record", "replay", "off"] = "record"
+    cache_ttl: timedelta = Field(timedelta(days=1), gt=timedelta(0))
+    budgets: dict[Literal["request", "ticket", "customer", "tenant", "agent", "day"], AllowanceSettings] = Field(
+        default_factory=dict
+    )
+    limits: dict[Literal["anthropic", "openai"], LimitSettings] = Field(default_factory=dict)
+    breaker: BreakerSettings = BreakerSettings()
+    mask_emails: bool = False
+    mask_phones: bool = False
     prices: dict[str, ModelPrice] = Field(default_factory=dict)  # keyed "provider:model"
+
+    @field_validator("chain", mode="before")
+    @classmethod
+    def _comma_separated(cls, given: object) -> object:
+        return comma_separated(given)
+
+    @field_validator("chain")
+    @classmethod
+    def _sound(cls, chain: tuple[str, ...]) -> tuple[str, ...]:
+        if complaint := chain_complaint(chain):
+            raise ValueError(complaint)
+        return chain
 
     @property
     def uses_standin(self) -> bool:
         """Whether the stand-in answers: it is there and no provider's key is."""
         return bool(self.standin_url) and not (self.anthropic_api_key or self.openai_api_key)
 
-    def model_of(self, tier: Tier) -> tuple[str, str]:
-        """(provider, model) of a tier. Raises Misconfigured: no provider can answer it."""
+    def models_of(self, tier: Tier) -> list[tuple[str, str]]:
+        """(provider, model) of each of a tier's models, in order; none where the local tier is not set.
+
+        Raises Misconfigured: a provider of it cannot answer.
+        """
         chosen = getattr(self, tier.value) or self._default_of(tier)
-        provider, _, model = chosen.partition(":")
-        if not (self.uses_standin or getattr(self, f"{provider}_api_key")):
-            raise Misconfigured(
-                f"{PREFIX}LLM__{tier.name} asks for {chosen}, but {PREFIX}LLM__{provider.upper()}_API_KEY is not set"
-            )
-        return provider, model
+        models = [(provider, model) for provider, _, model in (one.partition(":") for one in chosen.split(",") if one)]
+        for provider, model in models:
+            if not (self.uses_standin or getattr(self, f"{provider}_api_key")):
+                raise Misconfigured(
+                    f"{PREFIX}LLM__{tier.name} asks for {provider}:{model}, "
+                    f"but {PREFIX}LLM__{provider.upper()}_API_KEY is not set"
+                )
+        return models
+
+    def keys_of(self, provider: str) -> list[str]:
+        """The API keys of a provider, separated by commas where there are several."""
+        key: SecretStr | None = getattr(self, f"{provider}_api_key")
+        return [one.strip() for one in key.get_secret_value().split(",") if one.strip()] if key else []
 
     def _default_of(self, tier: Tier) -> str:
+        if tier is Tier.LOCAL:
+            return ""
         both = {Tier.FAST: "openai:gpt-5.4-mini", Tier.STRONG: "anthropic:claude-sonnet-5"}
         if self.uses_standin or (self.anthropic_api_key and self.openai_api_key):
             return both[tier]
@@ -131,7 +219,7 @@ class Settings(BaseSettings):
     @field_validator("tenants", mode="before")
     @classmethod
     def _comma_separated(cls, given: object) -> object:
-        return [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
+        return comma_separated(given)
 
     @classmethod
     def settings_customise_sources(

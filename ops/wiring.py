@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agents.effects import Effects
@@ -12,8 +13,10 @@ from bus.connection import KafkaConnection
 from bus.consumer import Worker
 from bus.options import WorkerOptions
 from contracts.errors import Misconfigured
+from contracts.models import Degrade
 from contracts.ports import Agent, ChatModel, EffectsPort, Shop
 from contracts.topics import INBOX_OF_GROUP
+from contracts.values import Tier
 from ops.housekeeping import Housekeeping, in_background, retention
 from ops.settings import KafkaSettings, Settings
 from ops.versions import agent_version
@@ -26,6 +29,8 @@ from state.stores import postgres_stores
 
 if TYPE_CHECKING:
     import asyncpg
+
+    from agents.prompts import Prompt
 
 AGENTS = ("triage", "lookup", "reasoning", "effects")
 
@@ -61,7 +66,8 @@ async def worker(name: str, settings: Settings) -> AsyncIterator[Worker]:
         raise Misconfigured(f"there is no agent {name!r}; the agents are {', '.join(AGENTS)}")
     keep = retention(settings.postgres)
     async with database(settings) as pool, contextlib.AsyncExitStack() as open_until_stop:
-        agent = await _agent(name, settings, pool, open_until_stop)
+        needs = Needs()
+        agent = await _agent(name, settings, pool, open_until_stop, needs)
         stores = postgres_stores(pool)
         housekeeping = Housekeeping(PostgresHousekeeping(pool).prune, stores.leases, keep)
         await open_until_stop.enter_async_context(in_background(housekeeping))
@@ -77,11 +83,23 @@ async def worker(name: str, settings: Settings) -> AsyncIterator[Worker]:
                 tenants=frozenset(settings.tenants),
                 instance_id=settings.kafka.instance_id,
             ),
+            held_up=needs.are_away,
         )
 
 
+@dataclass(slots=True)
+class Needs:
+    """What an agent cannot do without: each says whether it is away."""
+
+    away: list[Callable[[], bool]] = field(default_factory=list)
+
+    def are_away(self) -> bool:
+        """Whether one of them is."""
+        return any(is_away() for is_away in self.away)
+
+
 async def _agent(
-    name: str, settings: Settings, pool: asyncpg.Pool, open_until_stop: contextlib.AsyncExitStack
+    name: str, settings: Settings, pool: asyncpg.Pool, open_until_stop: contextlib.AsyncExitStack, needs: Needs
 ) -> Agent:
     """The agent of that name. A new agent is one more branch here."""
     shop: Shop = PostgresShop(pool, settings.shop_of)
@@ -90,11 +108,16 @@ async def _agent(
     if name == "effects":
         port: EffectsPort = PostgresEffects(pool, settings.shop_of)
         return Effects(port=port, shop=shop, version=agent_version(name))
-    return await _asking_agent(name, settings, pool, shop, open_until_stop)
+    return await _asking_agent(name, settings, pool, shop, open_until_stop, needs)
 
 
 async def _asking_agent(
-    name: str, settings: Settings, pool: asyncpg.Pool, shop: Shop, open_until_stop: contextlib.AsyncExitStack
+    name: str,
+    settings: Settings,
+    pool: asyncpg.Pool,
+    shop: Shop,
+    open_until_stop: contextlib.AsyncExitStack,
+    needs: Needs,
 ) -> Agent:
     """An agent that asks a model. What that takes is imported only now: the others start without."""
     from agents.prompts import load_prompt
@@ -103,9 +126,21 @@ async def _asking_agent(
     from ops.models import chat_model
 
     prompt = load_prompt(name)
-    model: ChatModel = await open_until_stop.enter_async_context(chat_model(prompt.tier, settings, pool))
-    version = agent_version(name, models=[":".join(settings.llm.model_of(prompt.tier))])
+    tiers = _tiers_of(prompt, escalates=name == "triage")
+    gateway = await open_until_stop.enter_async_context(chat_model(tiers, settings, pool))
+    needs.away.append(gateway.is_away)
+    model: ChatModel = gateway
+    models = [":".join(names) for tier in tiers for names in settings.llm.models_of(tier)]
+    version = agent_version(name, models=models)
     if name == "triage":
-        return Triage(model=model, version=version, prompt=prompt, min_confidence=settings.agents.min_confidence)
+        min_confidence = settings.agents.min_confidence
+        return Triage(model=model, version=version, prompt=prompt, min_confidence=min_confidence)
     limit_usd = settings.agents.money_limit_usd
     return Reasoning(model=model, shop=shop, version=version, prompt=prompt, money_limit_usd=limit_usd)
+
+
+def _tiers_of(prompt: Prompt, *, escalates: bool) -> list[Tier]:
+    """The tiers that an agent may come to ask, its own first: dearer ones when unsure, cheaper ones in need."""
+    dearer = list(Tier)[list(Tier).index(prompt.tier) + 1 :] if escalates else []
+    cheaper = Degrade.CHEAPER in (prompt.on_breach, prompt.on_outage)
+    return [prompt.tier, *dearer, *(list(Tier)[: list(Tier).index(prompt.tier)] if cheaper else [])]

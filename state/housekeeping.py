@@ -18,7 +18,13 @@ LEAST_INBOX = timedelta(milliseconds=max(topic.retention_ms for topic in INBOX_O
 PAGES = 256
 """Of 8 KiB, in one transaction: of those the rows are locked, for some tens of milliseconds."""
 
-_AGE_OF_TABLE = {"inbox": "handled_at", "emitted": "published_at", "journal": "kept_at"}
+_AGE_OF_TABLE = {
+    "inbox": "handled_at",
+    "emitted": "published_at",
+    "journal": "kept_at",
+    "model_calls": "opened_at",
+    "recordings": "recorded_at",
+}
 
 # Two at once do not wait for each other: the second one finds the table taken.
 _TAKE = "SELECT page FROM housekeeping WHERE table_name = $1 FOR UPDATE SKIP LOCKED"
@@ -51,6 +57,8 @@ class Retention:
     inbox: timedelta = LEAST_INBOX + timedelta(days=3)
     emitted: timedelta = timedelta(days=30)  # what was published, for timelines
     journal: timedelta = timedelta(days=10)  # paid results: longer than an event may be tried for
+    model_calls: timedelta = timedelta(days=365)  # what was paid for
+    recordings: timedelta = timedelta(days=30)  # answers for replays
     leases: timedelta = timedelta(days=1)  # after they ended
 
     def __post_init__(self) -> None:
@@ -83,7 +91,7 @@ class PostgresHousekeeping:
 
     async def prune(self, keep: Retention) -> Pruned:
         """Do a bounded part of the work. Call it again soon while it is not through."""
-        ages = {"inbox": keep.inbox, "emitted": keep.emitted, "journal": keep.journal}
+        ages = {table: getattr(keep, table) for table in _AGE_OF_TABLE}
         rows, is_through = {}, True
         for table, age in ages.items():
             rows[table], ended = await self._sweep(table, age)

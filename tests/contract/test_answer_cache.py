@@ -3,16 +3,25 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
 from redis.asyncio import Redis
 
 from contracts.errors import Misconfigured
-from state.answer_cache import WAIT_S, MemoryAnswerCache, RedisAnswerCache
+from state.answer_cache import MemoryAnswerCache, RedisAnswerCache
+from state.redis_calls import WAIT_S, RedisCalls
 from tests.contract.backends import until
 from tests.contract.cable import Cable, cable_to
 from tests.services.native import Service
+
+
+@asynccontextmanager
+async def open_cache(url: str) -> AsyncIterator[RedisAnswerCache]:
+    async with RedisCalls.open(url) as calls:
+        yield RedisAnswerCache(calls)
+
 
 Cache = MemoryAnswerCache | RedisAnswerCache
 ANSWER = b'\x00{"reply": "yes"}\n\xff'
@@ -60,7 +69,7 @@ class TestInMemory(AnswerCacheContract):
 class TestOnRedis(AnswerCacheContract):
     @pytest.fixture
     async def cache(self, redis_url: str) -> AsyncIterator[RedisAnswerCache]:
-        async with RedisAnswerCache.open(redis_url) as cache:
+        async with open_cache(redis_url) as cache:
             yield cache
 
     @pytest.fixture
@@ -89,13 +98,17 @@ class TestOnRedis(AnswerCacheContract):
         redis_server.kill()
         assert await cache.get("north", "d1") is None
         await cache.put("north", "d1", ANSWER, 60)
-        assert [(r.levelname, r.__dict__["doing"]) for r in caplog.records] == [("WARNING", "get"), ("WARNING", "put")]
+        assert {record.levelname for record in caplog.records} == {"WARNING"}
         redis_server.heal()
-        await cache.put("north", "d2", ANSWER, 60)
-        assert await cache.get("north", "d2") == ANSWER
+
+        async def kept_again() -> bool:
+            await cache.put("north", "d2", ANSWER, 60)
+            return await cache.get("north", "d2") == ANSWER
+
+        await until(kept_again, limit_s=5)
 
     async def test_a_server_that_is_not_there_at_the_start_is_a_miss(self) -> None:
-        async with RedisAnswerCache.open("redis://127.0.0.1:1/0") as cache:
+        async with open_cache("redis://127.0.0.1:1/0") as cache:
             assert await cache.get("north", "d1") is None
 
     async def test_a_frozen_server_holds_nobody_up(self, cache: RedisAnswerCache, redis_server: Service) -> None:
@@ -119,7 +132,7 @@ class TestOnRedis(AnswerCacheContract):
         had the connection next (redis-py#2665, CVE-2023-28858, CVE-2023-28859)."""
         await cache.put("north", "theirs", b"another customer's answer", 60)
         await cache.put("north", "mine", b"mine", 60)
-        async with RedisAnswerCache.open(f"redis://127.0.0.1:{cable.port}/0") as far:
+        async with open_cache(f"redis://127.0.0.1:{cable.port}/0") as far:
             assert await far.get("north", "mine") == b"mine"
             cable.answers.clear()
             first = asyncio.create_task(far.get("north", "theirs"))
@@ -129,6 +142,11 @@ class TestOnRedis(AnswerCacheContract):
             outcome = (await asyncio.gather(first, return_exceptions=True))[0]
             assert isinstance(outcome, asyncio.CancelledError) if is_cancelled else outcome is None
             cable.answers.set()
+
+            async def back() -> bool:
+                return await far.get("north", "mine") == b"mine"
+
+            await until(back, limit_s=5)
             caplog.clear()
             assert [await far.get("north", "mine") for _ in range(5)] == [b"mine"] * 5
             assert [await far.get("north", "unknown") for _ in range(5)] == [None] * 5
@@ -140,7 +158,7 @@ class TestOnRedis(AnswerCacheContract):
         """redis-py#2665, at every await."""
         for n in range(10):
             await cache.put("north", f"d{n}", f"answer {n}".encode(), 60)
-        async with RedisAnswerCache.open(f"redis://127.0.0.1:{cable.port}/0") as far:
+        async with open_cache(f"redis://127.0.0.1:{cable.port}/0") as far:
             for round_ in range(30):
                 tasks = [asyncio.create_task(far.get("north", f"d{n}")) for n in range(10)]
                 for _ in range(round_):  # a different await each round
@@ -159,7 +177,7 @@ class TestOnRedis(AnswerCacheContract):
         async with Redis.from_url(redis_url) as client:
             await client.rename("answer:theirs:north", "answer:mine:north")
         assert await cache.get("north", "mine") is None
-        assert [record.levelname for record in caplog.records] == ["ERROR"]
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
 
     async def test_a_key_that_holds_something_else_is_a_miss(self, cache: RedisAnswerCache, redis_url: str) -> None:
         async with Redis.from_url(redis_url) as client:
@@ -170,6 +188,6 @@ class TestOnRedis(AnswerCacheContract):
 @pytest.mark.parametrize("url", ["http://u:sesame@h", "redis://u:sesame@h:port/0"])
 async def test_a_malformed_url_is_misconfigured_and_not_repeated(url: str) -> None:
     with pytest.raises(Misconfigured) as caught:
-        async with RedisAnswerCache.open(url):
+        async with open_cache(url):
             pass
     assert "sesame" not in str(caught.value)

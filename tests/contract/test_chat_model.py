@@ -20,7 +20,7 @@ IN_A_SCRIPT: dict[Kind, ScriptedAnswer] = {
     Kind.EMPTY: "",
     Kind.OUT_OF_SET: {"label": "none_of_these", "confidence": 1},
     Kind.HUGE: '{"padding": "' + "x" * 1_000_000 + '"}',
-    Kind.RATE_LIMITED: ModelOverloaded("scripted", retry_after_s=4),
+    Kind.OVERLOADED: ModelOverloaded("scripted", retry_after_s=4),
     Kind.SERVER_ERROR: ModelUnavailable("scripted"),
     Kind.REFUSED: ModelRefused("scripted"),
 }
@@ -87,7 +87,7 @@ async def test_a_second_bad_answer_is_unusable_and_tells_what_was_paid(open_mode
 
 
 async def test_overload_says_when_to_come_back(open_model) -> None:
-    async with open_model(Kind.RATE_LIMITED) as model:
+    async with open_model(Kind.OVERLOADED) as model:
         with pytest.raises(ModelOverloaded) as caught:
             await model.ask(REQUEST, CALL)
         assert (await model.ask(REQUEST, CALL)).value.label is Label.COMPLAINT

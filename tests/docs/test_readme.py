@@ -49,6 +49,8 @@ def as_written(default: Any) -> str:
         return f"`{default.get_secret_value()}`"
     if isinstance(default, timedelta):
         return f"`{TypeAdapter(timedelta).dump_python(default, mode='json')}`"
+    if isinstance(default, tuple):
+        return f"`{','.join(default)}`"
     return f"`{default}`"
 
 

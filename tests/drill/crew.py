@@ -83,7 +83,7 @@ class Crew:
     async def until_ready(self, member: Member) -> None:
         """Return when the member's process of now takes records. Raises TimeoutError: it does not."""
         async with asyncio.timeout(_READY_WITHIN_S):
-            while not (member.process and member.process.pid in self._ready(member)):  # noqa: ASYNC110 - a file tells
+            while not (member.process and member.process.pid in self._ready(member)):
                 await asyncio.sleep(0.05)
 
     async def dismiss(self, member: Member, *, with_signal: signal.Signals = signal.SIGTERM) -> None:

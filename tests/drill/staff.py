@@ -11,7 +11,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ from bus.consumer import Worker
 from bus.options import WorkerOptions
 from contracts.errors import ContractBroken, ModelUnavailable
 from contracts.events import CustomerReplied, Event, SendReply, TicketSubmitted
-from contracts.models import CallContext, ModelRequest
+from contracts.model_ports import Entry, Hold, ModelCalls, ProviderCall
+from contracts.models import CallContext, ModelCall, ModelRequest, Reuse
 from contracts.ports import (
     Agent,
     ChatModel,
@@ -45,13 +45,12 @@ from contracts.ports import (
 from contracts.ticket import Signature, Step, Ticket, close
 from contracts.topics import EFFECTS, Topic
 from contracts.values import Disposition, Tier
-from llm.gateway import Gateway, Route
-from llm.prices import Price, Prices
-from llm.provider import Completion, Prompt
-from state.answer_cache import RedisAnswerCache
+from llm.provider import Completion, Key, Prompt, Target
+from ops.models import gateway_over, shared_in
+from ops.settings import LlmSettings, ModelPrice
 from state.effects import PostgresEffects
-from state.journal import PostgresJournal
 from state.pool import open_pool
+from state.redis_calls import RedisCalls
 from state.stores import postgres_stores
 from tests.drill.hooks import AFTER_MODEL, AFTER_SETTLE, BEFORE_MARK, BEFORE_MODEL, IN_HANDLER, Hooks
 from tests.drill.ledger import Ledger, true_time
@@ -175,7 +174,7 @@ def _place(record: Record) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class SeenJournal:
-    """Journal whose answers are written down."""
+    """Journal whose looks are written down."""
 
     inner: Journal
     eyes: Eyes
@@ -184,9 +183,24 @@ class SeenJournal:
         self.eyes.recalled[event_id] = true_time()
         return await self.inner.recall(event_id, step, request_digest)
 
-    async def keep(self, call: CallContext, request_digest: str, result: bytes) -> None:
-        await self.inner.keep(call, request_digest, result)
-        self.eyes.note("kept", event=call.event_id)
+
+@dataclass(frozen=True, slots=True)
+class SeenBook:
+    """ModelCalls whose answers, in the journal from then on, are written down."""
+
+    inner: ModelCalls
+    eyes: Eyes
+
+    async def open(self, call: ProviderCall, hold: Hold) -> None:
+        await self.inner.open(call, hold)
+
+    async def finish(self, call: ProviderCall, made: ModelCall, answer: Entry | None) -> None:
+        await self.inner.finish(call, made, answer)
+        if answer is not None:
+            self.eyes.note("kept", event=call.context.event_id)
+
+    async def drop(self, call_id: str) -> None:
+        await self.inner.drop(call_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +249,9 @@ class Asker:
         if script.fails and _one_more(self.tries / event.id) <= script.fails:
             raise ModelUnavailable("not yet")
         answer = await self.model.ask(
-            ModelRequest(Tier.FAST, "drill", script.question, Answer, cacheable=script.cacheable),
+            ModelRequest(
+                Tier.FAST, "drill", script.question, Answer, reuse=Reuse.TENANT if script.cacheable else Reuse.NEVER
+            ),
             CallContext(ticket.ticket_id, ticket.tenant_id, event.id, self.name, STEP, event.deadline),
         )
         self.eyes.hooks.passed(AFTER_MODEL)
@@ -339,13 +355,11 @@ def _seen(stores: Stores, eyes: Eyes) -> Stores:
 async def _agent(config: Config, pool: Any, eyes: Eyes, open_until_stop: contextlib.AsyncExitStack) -> Agent:
     if config.kind == "carrier":
         return Carrier(config.group, PostgresEffects(pool, lambda tenant: tenant), eyes)
-    cache = await open_until_stop.enter_async_context(RedisAnswerCache.open(config.redis_url))
-    model = Gateway(
-        {Tier.FAST: Route(PaidProvider(eyes), "drill", "m")},
-        Prices({("drill", "m"): Price(Decimal(1), Decimal(1))}),
-        SeenJournal(PostgresJournal(pool), eyes),
-        cache,
-    )
+    settings = LlmSettings(prices={"drill:m": ModelPrice(input=1, output=1)})
+    redis = await open_until_stop.enter_async_context(RedisCalls.open(config.redis_url))
+    shared = shared_in(pool, redis, settings)
+    seen = replace(shared, journal=SeenJournal(shared.journal, eyes), book=SeenBook(shared.book, eyes))
+    model = gateway_over({Tier.FAST: [Target("drill", "m", (Key(PaidProvider(eyes)),))]}, settings, seen)
     return Asker(config.group, model, eyes, Path(config.folder) / "tries")
 
 

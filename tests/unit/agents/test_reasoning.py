@@ -15,6 +15,7 @@ from contracts.events import (
     ShopCommand,
     TicketSubmitted,
 )
+from contracts.models import Reuse
 from contracts.shop import ActionKind, Address
 from contracts.ticket import Ticket
 from contracts.values import Disposition, Label, Tier
@@ -416,7 +417,7 @@ async def test_a_question_is_answered_from_the_policy_with_a_citation_and_may_co
     assert (outcome.disposition, outcome.reply) == (Disposition.ANSWERED, draft)
     assert isinstance(at.model, ScriptedModel)
     request = at.model.requests[-1]
-    assert (request.cacheable, request.tier) == (True, Tier.STRONG)
+    assert (request.reuse, request.tier) == (Reuse.TENANT, Tier.STRONG)
     assert ANN not in request.content
 
 
@@ -426,7 +427,7 @@ async def test_an_answer_that_needs_the_customers_facts_is_never_cached() -> Non
     assert outcome.disposition is Disposition.ANSWERED
     assert outcome.orders == (DELIVERED,)
     assert isinstance(at.model, ScriptedModel)
-    assert not at.model.requests[-1].cacheable
+    assert at.model.requests[-1].reuse is Reuse.NEVER
 
 
 async def test_the_model_may_ask_back_and_the_answer_comes_back_to_this_desk() -> None:

@@ -1,12 +1,13 @@
 """Triage: which desk gets a message, and what happens when it cannot tell."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from agents.prompts import load_prompt
 from agents.triage import MAX_TEXT_CHARS, Triage
-from contracts.errors import ModelUnavailable
+from contracts.errors import BudgetSpent, ModelUnavailable
 from contracts.events import (
     CustomerReplied,
     LookupRequested,
@@ -57,13 +58,16 @@ QUESTIONED = ASKED.model_copy(
 )
 
 
+COST_USD = Decimal("0.001")
+
+
 def verdict(label: Label, **more: Any) -> dict[str, Any]:
     answer = {"label": label, "confidence": 0.9, "language": "en", "priority": "high", "reason": "it says so"}
     return answer | more
 
 
 def triage(*answers: Any) -> tuple[Triage, ScriptedModel]:
-    model = ScriptedModel({"TriageVerdict": answers})
+    model = ScriptedModel({"TriageVerdict": answers}, cost_usd=COST_USD)
     return Triage(model=model, version="v", prompt=load_prompt("triage")), model
 
 
@@ -92,7 +96,7 @@ async def test_each_label_goes_to_its_desk_with_all_that_triage_found(label: Lab
     (round_,) = step.ticket.rounds
     assert (round_.label, round_.confidence, round_.language, round_.priority) == (label, 0.9, "en", "high")
     assert round_.order_refs == (PENDING,)
-    assert len(step.calls) == 1
+    assert round_.cost_usd == COST_USD
 
 
 async def test_who_asks_for_a_person_gets_one() -> None:
@@ -121,7 +125,19 @@ async def test_an_unusable_answer_goes_to_a_person_and_its_cost_is_kept() -> Non
     agent, _ = triage("no JSON", {**verdict(Label.ACCOUNT), "label": "refund_everything"})
     step = await agent.handle(NEW, event_of(submitted("hello")))
     assert escalated(step).reason == "the model gave no usable verdict"
-    assert [call.outcome for call in step.calls] == ["malformed", "malformed"]
+    assert step.ticket.rounds[0].cost_usd == 2 * COST_USD
+
+
+async def test_a_spent_budget_goes_to_a_person_with_the_reason() -> None:
+    agent, _ = triage(BudgetSpent("the tenant budget is spent"))
+    assert escalated(await agent.handle(NEW, event_of(submitted("hello")))).reason == "the tenant budget is spent"
+
+
+async def test_the_model_is_told_for_whom_it_works() -> None:
+    agent, model = triage(verdict(Label.ORDER_STATUS))
+    await agent.handle(NEW, event_of(submitted("hello")))
+    (call,) = model.contexts
+    assert (call.customer, call.agent_version, model.requests[0].escalate_below) == (ANN, "v", 0.5)
 
 
 async def test_an_empty_message_goes_to_a_person_and_no_model_is_asked() -> None:

@@ -19,6 +19,7 @@ from bus.middleware import (
 from bus.outcome import DUPLICATE, DeadLetter, Done, Duplicate, Later, Outcome
 from contracts.errors import (
     ContractBroken,
+    Deferred,
     Misconfigured,
     ModelOverloaded,
     ModelUnavailable,
@@ -145,6 +146,24 @@ async def test_a_long_wait_is_spent_in_the_database_and_not_in_a_slot() -> None:
     assert later.error is error
     assert 15 <= later.wait_s <= 30
     assert (len(calls), one.attempts) == (1, 1)
+
+
+async def test_what_is_deferred_is_parked_until_its_time_and_spends_no_try() -> None:
+    handle, calls = failing(Deferred("the budget is spent", retry_after_s=3600))
+    one = delivery()
+    one.limit = None
+    outcome = await in_place([0.1])(handle, one)
+    assert isinstance(outcome, Later)
+    assert (outcome.wait_s, one.attempts, len(calls)) == (3600, 0, 1)
+
+
+async def test_what_is_deferred_is_parked_no_longer_than_its_deadline() -> None:
+    handle, _ = failing(Deferred("the budget is spent", retry_after_s=3600))
+    one = delivery()
+    one.limit = soon(60)
+    outcome = await in_place([0.1])(handle, one)
+    assert isinstance(outcome, Later)
+    assert 55 < outcome.wait_s <= 60
 
 
 async def test_tries_spent_before_count() -> None:

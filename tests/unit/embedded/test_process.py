@@ -47,7 +47,7 @@ async def said_ready(started: Started) -> bool:
 
 async def until(condition: Callable[[], bool], within_s: float = 20) -> None:
     async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 — a process sets no event
+        while not condition():
             await asyncio.sleep(0.01)
 
 

@@ -13,18 +13,23 @@ import pytest
 from pydantic import Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from contracts.model_ports import ModelCalls
 from contracts.models import CallContext, ModelRequest
-from contracts.ports import AnswerCache, Journal
+from contracts.ports import Journal
 from contracts.values import Label, Tier, Value
 from llm import anthropic_provider, openai_provider
-from llm.gateway import Gateway, Route
-from llm.prices import Prices
-from llm.provider import Provider
+from llm.gateway import Gateway
+from llm.provider import Key, Provider, Target
 from llm.standin.faults import Faults
 from llm.standin.ledger import Ledger
 from llm.standin.server import create_app, running
+from ops.models import Shared, gateway_over
+from ops.settings import LlmSettings
 from state.answer_cache import MemoryAnswerCache
+from state.breakers import MemoryBreakers
 from state.journal import MemoryJournal
+from state.model_calls import MemoryModelCalls
+from state.recordings import MemoryRecordings
 
 FAST_MODEL = {"anthropic": "claude-haiku-4-5", "openai": "gpt-4.1-mini"}
 STRONG_MODEL = {"anthropic": "claude-sonnet-5", "openai": "gpt-5.4-mini"}
@@ -129,15 +134,36 @@ async def open_provider(protocol: str, base_url: str) -> AsyncIterator[Provider]
         yield provider
 
 
+def shared(journal: Journal | None = None, *, book: ModelCalls | None = None, **others: Any) -> Shared:
+    """What a gateway shares, in memory; a part of it may be given."""
+    journal = journal or MemoryJournal()
+    cache = others.pop("cache", None) or MemoryAnswerCache()
+    own = {"cache": cache, "flights": cache, "recordings": MemoryRecordings(), "breakers": MemoryBreakers()}
+    return Shared(journal=journal, book=book or MemoryModelCalls(journal), **{**own, **others})
+
+
+def target(provider: Provider, name: str, model: str) -> Target:
+    """A model behind one key."""
+    return Target(name, model, (Key(provider, "-key", "id"),))
+
+
 @asynccontextmanager
 async def open_gateway(
-    protocol: str, base_url: str, *, journal: Journal | None = None, cache: AnswerCache | None = None, **options: Any
+    protocol: str,
+    base_url: str,
+    *,
+    journal: Journal | None = None,
+    cache: MemoryAnswerCache | None = None,
+    settings: LlmSettings | None = None,
+    tracer: Any = None,
+    **parts: Any,
 ) -> AsyncIterator[Gateway]:
     """A gateway with both tiers on one server."""
     models = {Tier.FAST: FAST_MODEL[protocol], Tier.STRONG: STRONG_MODEL[protocol]}
     async with open_providers(protocol, base_url, *models.values()) as providers:
-        routes = {
-            tier: Route(provider, protocol, model)
+        targets = {
+            tier: [target(provider, protocol, model)]
             for (tier, model), provider in zip(models.items(), providers, strict=True)
         }
-        yield Gateway(routes, Prices(), journal or MemoryJournal(), cache or MemoryAnswerCache(), **options)
+        links = shared(journal, cache=cache, **parts)
+        yield gateway_over(targets, settings or LlmSettings(), links, tracer=tracer)

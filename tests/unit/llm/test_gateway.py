@@ -20,17 +20,31 @@ from contracts.errors import (
     ModelUnavailable,
     StoreUnavailable,
 )
-from contracts.models import CallContext
+from contracts.model_ports import Entry, ProviderCall
+from contracts.models import CallContext, ModelCall, Reuse
 from contracts.values import Label, Tier
-from llm.gateway import Gateway, Route
-from llm.prices import Price, Prices
+from llm import buying
+from llm.gateway import Gateway
 from llm.provider import Completion, Prompt
 from llm.standin.faults import Kind, Rule
+from ops.models import gateway_over
+from ops.settings import LlmSettings, ModelPrice
 from state.answer_cache import MemoryAnswerCache
 from state.journal import MemoryJournal
-from tests.unit.llm.kit import CALL, FAST_MODEL, REQUEST, STRONG_MODEL, StandIn, asked_for, open_gateway
+from state.model_calls import MemoryModelCalls
+from tests.unit.llm.kit import (
+    CALL,
+    FAST_MODEL,
+    REQUEST,
+    STRONG_MODEL,
+    StandIn,
+    asked_for,
+    open_gateway,
+    shared,
+    target,
+)
 
-CACHEABLE = replace(REQUEST, cacheable=True)
+CACHEABLE = replace(REQUEST, reuse=Reuse.TENANT)
 
 
 # --- a call and its price ---
@@ -57,15 +71,15 @@ async def test_each_tier_goes_to_its_own_model(protocol: str, standin: StandIn) 
 
 
 async def test_a_tier_without_a_route_is_a_wrong_configuration() -> None:
-    gateway = Gateway({}, Prices(), MemoryJournal(), MemoryAnswerCache())
+    gateway = gateway_over({}, LlmSettings(), shared())
     with pytest.raises(Misconfigured, match="fast"):
         await gateway.ask(REQUEST, CALL)
 
 
 def test_a_model_without_a_price_ends_the_start() -> None:
-    routes = {tier: Route(OneAnswer(""), "openai", "gpt-of-tomorrow") for tier in Tier}
+    targets = {tier: [target(OneAnswer(""), "openai", "gpt-of-tomorrow")] for tier in Tier}
     with pytest.raises(Misconfigured, match="gpt-of-tomorrow"):
-        Gateway(routes, Prices(), MemoryJournal(), MemoryAnswerCache())
+        gateway_over(targets, LlmSettings(), shared())
 
 
 # --- repair ---
@@ -110,7 +124,7 @@ async def test_a_refused_repair_still_tells_what_was_paid(protocol: str, standin
 async def test_an_overloaded_repair_is_taken_up_again_without_buying_the_first_answer(
     protocol: str, standin: StandIn
 ) -> None:
-    standin.faults.replace([Rule(Kind.MALFORMED, times=1), Rule(Kind.RATE_LIMITED, times=1, retry_after_s=2)])
+    standin.faults.replace([Rule(Kind.MALFORMED, times=1), Rule(Kind.OVERLOADED, times=1)])
     async with open_gateway(protocol, standin.base_url) as gateway:
         with pytest.raises(ModelOverloaded):
             await gateway.ask(REQUEST, CALL)
@@ -179,8 +193,7 @@ async def test_a_long_answer_comes_back_whole_and_a_huge_one_does_not_fill_the_j
     huge = one_model(OneAnswer("x" * 5_000_000), journal)
     with pytest.raises(ModelAnswerUnusable):
         await huge.ask(REQUEST, asked_for("e2"))
-    kept = await journal.recall("e2", CALL.step, REQUEST.digest())
-    assert kept is not None
+    (kept,) = [answer for key, answer in journal.entries() if key[0] == "e2"][:1]
     assert len(kept) < 300_000
 
 
@@ -194,17 +207,36 @@ async def test_two_bad_answers_are_remembered_too(protocol: str, standin: StandI
     assert standin.paid_calls() == 2
 
 
-class Unreachable(MemoryJournal):
-    async def keep(self, call: CallContext, request_digest: str, result: bytes) -> None:
-        raise StoreUnavailable("gone")
+class Unreachable(MemoryModelCalls):
+    """A book that is away for so many tries."""
+
+    def __init__(self, away: int) -> None:
+        super().__init__()
+        self.away = away
+
+    async def finish(self, call: ProviderCall, made: ModelCall, answer: Entry | None) -> None:
+        self.away -= 1
+        if self.away >= 0:
+            raise StoreUnavailable("gone")
+        await super().finish(call, made, answer)
 
 
-async def test_a_paid_answer_that_cannot_be_kept_is_neither_given_nor_cached(standin: StandIn) -> None:
+async def test_a_paid_answer_that_cannot_be_kept_is_neither_given_nor_cached(
+    standin: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buying, "_PATIENCE_S", 0.1)
     cache = MemoryAnswerCache()
-    async with open_gateway("openai", standin.base_url, journal=Unreachable(), cache=cache) as gateway:
+    async with open_gateway("openai", standin.base_url, book=Unreachable(away=1000), cache=cache) as gateway:
         with pytest.raises(StoreUnavailable):
             await gateway.ask(CACHEABLE, CALL)
-    assert await cache.get("acme", CACHEABLE.digest()) is None
+    assert not cache.entries()
+
+
+async def test_a_paid_answer_waits_for_the_book_to_come_back(standin: StandIn) -> None:
+    book = Unreachable(away=3)
+    async with open_gateway("openai", standin.base_url, book=book) as gateway:
+        assert (await gateway.ask(REQUEST, CALL)).value.label is Label.COMPLAINT
+    assert (standin.paid_calls(), len(book.finished)) == (1, 1)
 
 
 # --- the cache ---
@@ -247,7 +279,7 @@ async def test_an_unusable_answer_is_not_cached(standin: StandIn) -> None:
     async with open_gateway("openai", standin.base_url, cache=cache) as gateway:
         with pytest.raises(ModelAnswerUnusable):
             await gateway.ask(CACHEABLE, CALL)
-    assert await cache.get("acme", CACHEABLE.digest()) is None
+    assert not cache.entries()
 
 
 async def test_the_event_that_paid_keeps_its_calls_when_it_is_handled_again(standin: StandIn) -> None:
@@ -256,11 +288,24 @@ async def test_the_event_that_paid_keeps_its_calls_when_it_is_handled_again(stan
         assert await gateway.ask(CACHEABLE, CALL) == first
 
 
+SPOILED = [
+    b"\xff",
+    b"null",
+    b'{"text": "{}", "cost_usd": "0"}',
+    b'{"text": "{\\"label\\": \\"none_of_these\\"}", "cost_usd": "0"}',
+    b'{"text": "x", "cost_usd": "much"}',
+    b'{"label": "complaint", "confidence": 1}',
+]
+
+
 async def test_a_spoiled_cache_entry_costs_a_call_and_no_wrong_answer(standin: StandIn) -> None:
     cache = MemoryAnswerCache()
-    await cache.put("acme", CACHEABLE.digest(), b'{"label": "none_of_these"}\xff', 60)
     async with open_gateway("openai", standin.base_url, cache=cache) as gateway:
-        assert len((await gateway.ask(CACHEABLE, CALL)).calls) == 1
+        await gateway.ask(CACHEABLE, CALL)
+        for number, spoiled in enumerate(SPOILED):
+            ((tenant_id, digest),) = cache.entries()
+            await cache.put(tenant_id, digest, spoiled, 60)
+            assert len((await gateway.ask(CACHEABLE, asked_for(f"again-{number}"))).calls) == 1
 
 
 # --- time ---
@@ -279,7 +324,7 @@ async def test_the_deadline_bounds_the_call_but_leaves_it_a_second(standin: Stan
 
 async def test_without_a_deadline_the_default_bounds_the_call(standin: StandIn) -> None:
     standin.faults.replace([Rule(Kind.SLOW, seconds=3)])
-    async with open_gateway("openai", standin.base_url, default_timeout_s=0.2) as gateway:
+    async with open_gateway("openai", standin.base_url, settings=LlmSettings(timeout_s=0.2)) as gateway:
         with pytest.raises(ModelUnavailable):
             await gateway.ask(REQUEST, CALL)
 
@@ -328,8 +373,8 @@ class OneAnswer:
 def one_model(
     provider: OneAnswer, journal: MemoryJournal, name: str = "anthropic", model: str = "claude-haiku-4-5"
 ) -> Gateway:
-    routes = {tier: Route(provider, name, model) for tier in Tier}
-    return Gateway(routes, Prices({("own", "tiny"): Price(Decimal(2), Decimal(4))}), journal, MemoryAnswerCache())
+    settings = LlmSettings(prices={"own:tiny": ModelPrice(input=2, output=4)})
+    return gateway_over({tier: [target(provider, name, model)] for tier in Tier}, settings, shared(journal))
 
 
 async def test_cached_input_is_priced_as_such() -> None:

@@ -1,3 +1,4 @@
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -63,24 +64,65 @@ def test_tenants_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_without_a_key_and_without_a_stand_in_no_model_can_answer() -> None:
     with pytest.raises(Misconfigured, match="SWITCHYARD_LLM__ANTHROPIC_API_KEY"):
-        read_settings().llm.model_of(Tier.FAST)
+        read_settings().llm.models_of(Tier.FAST)
 
 
 def test_the_stand_in_speaks_both_protocols() -> None:
     llm = LlmSettings(standin_url="http://127.0.0.1:1")
-    assert {llm.model_of(tier)[0] for tier in Tier} == {"anthropic", "openai"}
+    assert {provider for tier in Tier for provider, _ in llm.models_of(tier)} == {"anthropic", "openai"}
 
 
 @pytest.mark.parametrize("provider", ["anthropic", "openai"])
 def test_one_key_answers_both_tiers(monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
     monkeypatch.setenv(f"{provider.upper()}_API_KEY", "k")
     llm = read_settings().llm
-    assert {llm.model_of(tier)[0] for tier in Tier} == {provider}
+    assert {provider for tier in Tier for provider, _ in llm.models_of(tier)} == {provider}
     assert not llm.uses_standin
+
+
+def test_a_tier_may_have_several_models_and_a_provider_several_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWITCHYARD_LLM__OPENAI_API_KEY", "one, two,")
+    monkeypatch.setenv("SWITCHYARD_LLM__FAST", "openai:a,openai:b")
+    llm = read_settings().llm
+    assert llm.models_of(Tier.FAST) == [("openai", "a"), ("openai", "b")]
+    assert llm.keys_of("openai") == ["one", "two"]
+    assert (llm.keys_of("anthropic"), llm.models_of(Tier.LOCAL)) == ([], [])
+
+
+def test_the_links_of_the_gateway_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWITCHYARD_LLM__CHAIN", "cached, fallback, guarded")
+    assert read_settings().llm.chain == ("cached", "fallback", "guarded")
+
+
+@pytest.mark.parametrize(
+    ("chain", "said"),
+    [
+        ("cached,fallback,hedged", "the links are"),
+        ("cached,cached,fallback", "at most once"),
+        ("cached,limited", "fallback chooses"),
+        ("budgeted,fallback", "stand below the fallback"),
+        ("fallback,cached", "stand below the fallback"),
+    ],
+)
+def test_a_chain_that_cannot_work_ends_the_start(monkeypatch: pytest.MonkeyPatch, chain: str, said: str) -> None:
+    monkeypatch.setenv("SWITCHYARD_LLM__CHAIN", chain)
+    with pytest.raises(Misconfigured, match=f"SWITCHYARD_LLM__CHAIN.*{said}"):
+        read_settings()
+
+
+def test_budgets_and_limits_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWITCHYARD_LLM__BUDGETS", '{"ticket": {"usd": "0.50"}, "day": {"tokens": 1000}}')
+    monkeypatch.setenv("SWITCHYARD_LLM__LIMITS", '{"openai": {"requests": 600}}')
+    llm = read_settings().llm
+    assert (llm.budgets["ticket"].usd, llm.budgets["day"].tokens) == (Decimal("0.50"), 1000)
+    assert llm.limits["openai"].requests == 600
+    monkeypatch.setenv("SWITCHYARD_LLM__BUDGETS", '{"year": {"usd": 1}}')
+    with pytest.raises(Misconfigured, match="SWITCHYARD_LLM__BUDGETS"):
+        read_settings()
 
 
 def test_a_model_whose_key_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     monkeypatch.setenv("SWITCHYARD_LLM__STRONG", "anthropic:claude-sonnet-5")
     with pytest.raises(Misconfigured, match=r"SWITCHYARD_LLM__STRONG.*SWITCHYARD_LLM__ANTHROPIC_API_KEY"):
-        read_settings().llm.model_of(Tier.STRONG)
+        read_settings().llm.models_of(Tier.STRONG)
