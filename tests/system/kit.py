@@ -86,10 +86,13 @@ class System:
         """Every call the stand-in answered, one JSON object a line."""
         return self.folder / "ledger.jsonl"
 
+    def calls(self) -> list[dict[str, Any]]:
+        """The calls of the ledger, in order."""
+        return [json.loads(line) for line in self.ledger.read_text().splitlines()]
+
     def paid_calls(self) -> list[dict[str, Any]]:
-        """The paid calls of the ledger, in order."""
-        calls = [json.loads(line) for line in self.ledger.read_text().splitlines()]
-        return [call for call in calls if call["paid"]]
+        """Those that were paid for."""
+        return [call for call in self.calls() if call["paid"]]
 
     async def start_standin(self, *, latency_ms: int = 0) -> None:
         """Start the model stand-in with its ledger."""

@@ -101,7 +101,7 @@ def python(code: str) -> Callable[[str], Sequence[str]]:
 
 async def until(condition: Callable[[], Awaitable[bool]], within_s: float = 20) -> None:
     async with asyncio.timeout(within_s):
-        while not await condition():  # noqa: ASYNC110 — a process sets no event
+        while not await condition():
             await asyncio.sleep(0.02)
 
 

@@ -1,0 +1,3 @@
+from tests.system.house import house
+
+__all__ = ["house"]
