@@ -17,6 +17,7 @@ from benchmarks.bench import Bench
 from benchmarks.cluster import open_cluster
 from benchmarks.database import Databases, open_databases
 from benchmarks.fairness import b12
+from benchmarks.gateway import gateway
 from benchmarks.head_of_line import b8
 from benchmarks.hop import b6
 from benchmarks.killing import b10
@@ -59,6 +60,7 @@ BENCHMARKS: dict[str, Run] = {
     "B13": b13,
     "B14": b14,
     "soak": soak,
+    "gateway": gateway,
 }
 
 

@@ -105,7 +105,7 @@ SELECT {key} AS key, count(*) FILTER (WHERE finished_at IS NOT NULL) AS calls,
 FROM model_calls
 WHERE day >= $1 AND day <= $2 AND ($3::text IS NULL OR ticket_id = $3)
 GROUP BY 1
-ORDER BY cost_usd DESC, key
+ORDER BY {order}
 LIMIT $4
 """
 COST_BY = {"ticket": "ticket_id", "agent": "agent", "tenant": "tenant_id", "day": "day::text"}
@@ -188,9 +188,10 @@ class PostgresModelCalls:
     async def costs(
         self, by: str, first: datetime.date, last: datetime.date, *, ticket_id: str | None = None, limit: int = 100_000
     ) -> list[CostRow]:
-        """What calls of these days came to, dearest first. `by` is one of COST_BY."""
+        """What calls of these days came to, dearest first, days in their order. `by` is one of COST_BY."""
+        order = "key" if by == "day" else "cost_usd DESC, key"
         async with borrowed(self._pool) as connection:
-            rows = await connection.fetch(_COST.format(key=COST_BY[by]), first, last, ticket_id, limit)
+            rows = await connection.fetch(_COST.format(key=COST_BY[by], order=order), first, last, ticket_id, limit)
         return [CostRow(*row.values()) for row in rows]
 
     async def _open_all(self, rows: Sequence[tuple[object, ...]]) -> Sequence[None]:
