@@ -11,6 +11,7 @@ from contracts.errors import Misconfigured
 from llm.provider import Completion
 
 _MILLION = Decimal(1_000_000)
+_SIZES = (1_000, 1_000_000)  # of prompts: some models take more for a token of a long one
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Prices:
 
     def __init__(self, overrides: Mapping[tuple[str, str], Price] | None = None) -> None:
         self._overrides = dict(overrides or {})
+        self._dearest: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}
 
     def check(self, provider: str, model: str) -> None:
         """Raises Misconfigured: the model has no price, or one of zero that nobody set by hand."""
@@ -55,10 +57,29 @@ class Prices:
         return calc_price(_usage(used), model, provider_id=provider).total_price
 
     def most_usd(self, provider: str, model: str, input_tokens: int, output_tokens: int) -> Decimal:
-        """The most that a call of this size can cost: some providers take more for what they write to their cache."""
-        plain = Completion("", "", model, input_tokens, output_tokens)
-        written = Completion("", "", model, input_tokens, output_tokens, cache_write_tokens=input_tokens)
-        return max(self.cost_usd(provider, model, plain), self.cost_usd(provider, model, written))
+        """The most that a call of this size can cost, long prompts and what is written to a cache included.
+
+        From rates that are looked up once: to ask the table for each call takes longer than the rest of a hold.
+        """
+        if (provider, model) not in self._dearest:
+            self._dearest[provider, model] = self._dearest_rates(provider, model)
+        input_usd, output_usd = self._dearest[provider, model]
+        return input_tokens * input_usd + output_tokens * output_usd
+
+    def _dearest_rates(self, provider: str, model: str) -> tuple[Decimal, Decimal]:
+        """USD a token of input and of output, at the size and in the way that is dearest."""
+        ways = [
+            (
+                self._cost_of(provider, model, size, 0) / size,
+                self._cost_of(provider, model, size, 0, cache_write_tokens=size) / size,
+                (self._cost_of(provider, model, size, size) - self._cost_of(provider, model, size, 0)) / size,
+            )
+            for size in _SIZES
+        ]
+        return max(max(plain, written) for plain, written, _ in ways), max(output for _, _, output in ways)
+
+    def _cost_of(self, provider: str, model: str, input_tokens: int, output_tokens: int, **more: int) -> Decimal:
+        return self.cost_usd(provider, model, Completion("", "", model, input_tokens, output_tokens, **more))
 
 
 def _usage(used: Completion) -> Usage:

@@ -39,3 +39,13 @@ def test_a_price_set_by_hand_makes_any_model_known() -> None:
 def test_more_cached_tokens_than_tokens_do_not_stop_the_accounting() -> None:
     used = Completion("", "c1", "gpt-5-mini", 100, 10, cache_read_tokens=900, cache_write_tokens=50)
     assert Prices().cost_usd("openai", "gpt-5-mini", used) > 0
+
+
+@pytest.mark.parametrize("model", ["anthropic:claude-haiku-4-5", "anthropic:claude-sonnet-5", "openai:gpt-5.4-mini"])
+@pytest.mark.parametrize(("input_tokens", "output_tokens"), [(1, 1), (900, 300), (250_000, 4_000)])
+def test_no_call_costs_more_than_is_held_for_it(model: str, input_tokens: int, output_tokens: int) -> None:
+    provider, _, name = model.partition(":")
+    most = Prices().most_usd(provider, name, input_tokens, output_tokens)
+    for written in (0, input_tokens):
+        used = Completion("", "", name, input_tokens, output_tokens, cache_write_tokens=written)
+        assert 0 < Prices().cost_usd(provider, name, used) <= most
