@@ -71,15 +71,16 @@ class Prices:
         ways = [
             (
                 self._cost_of(provider, model, size, 0) / size,
-                self._cost_of(provider, model, size, 0, cache_write_tokens=size) / size,
+                self._cost_of(provider, model, size, 0, written=size) / size,
                 (self._cost_of(provider, model, size, size) - self._cost_of(provider, model, size, 0)) / size,
             )
             for size in _SIZES
         ]
         return max(max(plain, written) for plain, written, _ in ways), max(output for _, _, output in ways)
 
-    def _cost_of(self, provider: str, model: str, input_tokens: int, output_tokens: int, **more: int) -> Decimal:
-        return self.cost_usd(provider, model, Completion("", "", model, input_tokens, output_tokens, **more))
+    def _cost_of(self, provider: str, model: str, input_tokens: int, output_tokens: int, written: int = 0) -> Decimal:
+        used = Completion("", "", model, input_tokens, output_tokens, cache_write_tokens=written)
+        return self.cost_usd(provider, model, used)
 
 
 def _usage(used: Completion) -> Usage:
