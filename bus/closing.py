@@ -22,6 +22,19 @@ async def close_producer(producer: AIOKafkaProducer) -> None:
         await _stopped(producer.client, "close")
 
 
+def dead_task(consumer: AIOKafkaConsumer) -> str | None:
+    """The name of one of a consumer's own tasks that has ended, if one has: it never does while all is well.
+
+    aiokafka starts none anew, and tells nobody: what its fetching meets unexpectedly, such as a transport that uvloop
+    closed, ends it for good.
+    """
+    for owner, name in ((consumer._fetcher, "_fetch_task"), (consumer._coordinator, "_coordination_task")):
+        task = getattr(owner, name, None)
+        if task is not None and task.done():
+            return name
+    return None
+
+
 async def close_consumer(consumer: AIOKafkaConsumer) -> None:
     """Stop a consumer, leaving its group, within seconds, whatever its brokers do."""
     if not await _stopped(consumer):

@@ -12,7 +12,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
-from bus.closing import close_consumer
+from bus.closing import close_consumer, dead_task
 from bus.committing import Committer
 from bus.connection import KafkaConnection
 from bus.delivery import Delivery, size_of
@@ -203,6 +203,8 @@ class Membership:
         if now_s - self._watched_at_s < _WATCH_EVERY_S:
             return
         self._watched_at_s = now_s
+        if dead := dead_task(self._consumer):
+            raise KafkaError(f"the client's {dead} has ended")
         leader_of = self._consumer._client.cluster.leader_for_partition  # one without a leader no client can fetch
         waiting = self._consumer.assignment() - self._consumer.paused()
         fetching = {partition for partition in waiting if leader_of(partition) not in (None, -1)}

@@ -374,6 +374,26 @@ async def test_a_client_that_goes_quiet_is_replaced_and_the_third_one_ends_the_w
     assert all(client.stopped for client in group.clients)
 
 
+@pytest.mark.parametrize("task", ["_fetch_task", "_coordination_task"])
+async def test_a_client_whose_own_task_ended_is_replaced_at_once(
+    group: Group, handling: Handling, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    """aiokafka's fetching ends for good by what it did not expect, and a poll just brings nothing (aiokafka#376)."""
+    monkeypatch.setattr(membership, "_WATCH_EVERY_S", 0.0)
+
+    async def met_the_unexpected() -> None:
+        raise RuntimeError("the handler is closed")
+
+    async with running(group, handling):
+        ended = asyncio.create_task(met_the_unexpected())
+        await asyncio.wait({ended})
+        assert ended.exception()
+        setattr(group.client, task, ended)
+        await until(lambda: len(group.clients) == 2)
+        group.client.bring(b"a")
+        await until(lambda: group.committed == [{0: 1}])
+
+
 @pytest.mark.parametrize("leader", [-1, None])
 async def test_a_partition_without_a_leader_is_not_held_against_the_client(
     group: Group, handling: Handling, monkeypatch: pytest.MonkeyPatch, leader: int | None
