@@ -96,6 +96,11 @@ class Line:
 
     async def acquire(self, prompt: Prompt, load: Load) -> int:
         """The key to ask with. Raises ModelsAway or ModelRateLimited; see `limited`."""
+        if not self._tenants:  # nobody waits: no line, where there is room
+            lease_s = prompt.timeout_s + _LEASE_BESIDES_S
+            verdict = await self.limits.acquire(prompt.at.call.id, load, lease_s=lease_s)
+            if isinstance(verdict, KeyGranted):
+                return verdict.key
         deadline = prompt.call.deadline.timestamp() if prompt.call.deadline else float("inf")
         waiter = _Waiter(deadline, next(self._places), prompt, load, asyncio.get_running_loop().create_future())
         self._join(waiter)

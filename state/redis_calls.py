@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, ConnectionPool
+from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -44,9 +44,9 @@ class _Call:
         self.args = args
         self.answer: asyncio.Future[Any] = answer
 
-    def command(self, *, whole: bool) -> tuple[Argument, ...]:
+    def command(self, *, whole: bool) -> bytes:
         how: tuple[Argument, Argument] = ("EVAL", self.script.source) if whole else ("EVALSHA", self.script.sha)
-        return (*how, len(self.keys), *self.keys, *self.args)
+        return packed((*how, len(self.keys), *self.keys, *self.args))
 
     def answered(self, result: Any) -> None:
         if self.answer.done():  # its caller was cancelled
@@ -57,6 +57,15 @@ class _Call:
             self.answer.set_result(result)
 
 
+def packed(words: Sequence[Argument]) -> bytes:
+    """A command as the server reads it. The client's own packing is made for any type, and takes far longer."""
+    parts = [b"*%d\r\n" % len(words)]
+    for word in words:
+        text = word if isinstance(word, bytes) else str(word).encode()
+        parts.append(b"$%d\r\n%b\r\n" % (len(text), text))
+    return b"".join(parts)
+
+
 class RedisCalls:
     """Runs scripts. What is asked at the same time goes out together, on a connection that nobody else reads from.
 
@@ -65,7 +74,8 @@ class RedisCalls:
     """
 
     def __init__(self, pool: ConnectionPool) -> None:
-        self._pool = pool
+        self._pool = pool  # makes connections as its URL says; they are kept here
+        self._free: list[AbstractConnection] = []
         self._waiting: list[_Call] = []
         self._scheduled = False
         self._under_way: set[asyncio.Task[None]] = set()
@@ -78,8 +88,8 @@ class RedisCalls:
     async def open(cls, url: str) -> "AsyncIterator[RedisCalls]":
         """At a Redis or Valkey URL; it need not be up. Raises Misconfigured: the URL is malformed."""
         try:
-            pool: ConnectionPool = BlockingConnectionPool.from_url(
-                url, max_connections=2 * CONNECTIONS, socket_connect_timeout=WAIT_S, retry=Retry(NoBackoff(), 0)
+            pool = ConnectionPool.from_url(
+                url, socket_timeout=None, socket_connect_timeout=WAIT_S, retry=Retry(NoBackoff(), 0)
             )
         except ValueError:  # may quote the URL, password and all
             raise Misconfigured("the Redis URL is malformed; it should look like redis://host:6379/0") from None
@@ -136,24 +146,25 @@ class RedisCalls:
 
     async def _round_trip(self, calls: Sequence[_Call]) -> list[Any]:
         async with asyncio.timeout(WAIT_S):
-            connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+            connection = self._free.pop() if self._free else self._pool.make_connection()  # type: ignore[no-untyped-call]
             try:
+                if not connection.is_connected:
+                    await connection.connect()
                 results = await self._talk(connection, [call.command(whole=False) for call in calls])
                 unknown = [place for place, result in enumerate(results) if isinstance(result, NoScriptError)]
                 if unknown:
                     again = await self._talk(connection, [calls[place].command(whole=True) for place in unknown])
                     for place, result in zip(unknown, again, strict=True):
                         results[place] = result
-                return results
             except BaseException:
                 await connection.disconnect(nowait=True)
                 raise
-            finally:
-                await self._pool.release(connection)
+            self._free.append(connection)
+            return results
 
-    async def _talk(self, connection: AbstractConnection, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+    async def _talk(self, connection: AbstractConnection, commands: Sequence[bytes]) -> list[Any]:
         word = next(self._words).to_bytes(16)
-        await connection.send_packed_command(connection.pack_commands([("ECHO", word), *commands]))
+        await connection.send_packed_command([packed(("ECHO", word)) + b"".join(commands)])
         if await connection.read_response() != word:
             _log.error("Redis answered something that was not asked")
             raise RedisError("an answer that belongs to another question")
@@ -172,4 +183,5 @@ class RedisCalls:
         for task in list(self._under_way):
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
-        await self._pool.aclose()
+        for connection in self._free:
+            await connection.disconnect(nowait=True)

@@ -78,7 +78,7 @@ async def test_of_ten_thousand_calls_cancelled_at_random_none_gets_anothers_answ
             for n, outcome in zip(tasks, await asyncio.gather(*tasks.values(), return_exceptions=True), strict=True):
                 assert isinstance(outcome, asyncio.CancelledError) or outcome == str(n).encode()
                 answered += outcome == str(n).encode()
-    assert answered == 6_000
+    assert answered >= 6_000  # some were answered before they could be cancelled
 
 
 async def test_a_frozen_server_is_away_for_all_and_back_by_itself(calls: RedisCalls, redis_server: Service) -> None:

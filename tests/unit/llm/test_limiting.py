@@ -27,9 +27,11 @@ class Gate:
 
     def __init__(self) -> None:
         self.room = 0
+        self.asked = 0
         self.granted: list[str] = []
 
     async def acquire(self, call_id: str, load: Load, *, lease_s: float) -> KeyGranted | KeyWait | NoKey:
+        self.asked += 1
         if not self.room:
             return KeyWait(0.01)
         self.room -= 1
@@ -60,6 +62,8 @@ async def served(gate: Gate, *prompts: Prompt) -> list[str]:
         order.append(asked.call.ticket_id)
 
     waiting = [asyncio.create_task(one(asked)) for asked in prompts]
+    while gate.asked < len(prompts):  # there is no room for anybody yet
+        await asyncio.sleep(0)
     while len(order) < len(prompts):
         gate.room = 1
         line.look()
