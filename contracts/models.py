@@ -44,6 +44,13 @@ class CallContext:
     agent_version: str = ""
     customer: str = ""  # who wrote, as the producer says; "" is unknown
 
+    @property
+    def customer_digest(self) -> str:
+        """Who a tenant's customer is, in the book of calls and in budgets: not told in the clear. "" is unknown."""
+        if not self.customer:
+            return ""
+        return digest_of([self.tenant_id, self.customer.strip().casefold()])[:24]
+
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest(Generic[AnswerT]):

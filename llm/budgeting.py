@@ -8,7 +8,7 @@ from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 
 from contracts.errors import BudgetSpent, Deferred, Outage, StoreUnavailable, SupportError
-from contracts.model_ports import Budget, Budgets, Busy, Granted, Spent
+from contracts.model_ports import Budget, Budgets, Busy, Granted, ProviderCall, Spent
 from contracts.models import Degrade
 from llm.asking import seconds_left
 from llm.chain import Ask, Link, Reply
@@ -55,7 +55,7 @@ class _Budgeted:
     async def link(self, ask_next: Ask, prompt: Prompt) -> Reply:
         attempt = prompt.at
         self._check_request(attempt)
-        budgets = budgets_of(attempt, self.allowances)
+        budgets = budgets_of(attempt.call, self.allowances)
         if not budgets:
             return await ask_next(prompt)
         await self._reserve(prompt, attempt, budgets)
@@ -119,12 +119,12 @@ async def _until_settled(line: _Line) -> None:
         return
 
 
-def budgets_of(attempt: Attempt, allowances: Mapping[str, Allowance]) -> list[Budget]:
+def budgets_of(call: ProviderCall, allowances: Mapping[str, Allowance]) -> list[Budget]:
     """The budgets that a call counts in."""
-    context, day = attempt.call.context, attempt.call.day.isoformat()
+    context, day = call.context, call.day.isoformat()
     whose = {
         "ticket": (context.ticket_id, ""),
-        "customer": (context.customer, day),
+        "customer": (context.customer_digest, day),
         "tenant": (context.tenant_id, day),
         "agent": (context.agent, day),
         "day": ("all", day),

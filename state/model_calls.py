@@ -1,7 +1,6 @@
 """The book of model calls on PostgreSQL: one row a call, its event and its answer in the same write."""
 
 import datetime
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -205,15 +204,10 @@ class PostgresModelCalls:
         return [None] * len(rows)
 
 
-def customer_digest(customer: str) -> str:
-    """Who a customer is, in the book and in budgets: not told in the clear."""
-    return hashlib.sha256(customer.strip().casefold().encode("utf-8", "replace")).hexdigest()[:24] if customer else ""
-
-
 def _row(call: ProviderCall) -> tuple[object, ...]:
     context = call.context
     return (
-        *(call.id, context.ticket_id, context.tenant_id, customer_digest(context.customer)),
+        *(call.id, context.ticket_id, context.tenant_id, context.customer_digest),
         *(context.agent, context.agent_version, context.step, context.event_id),
         *(call.tier.value, call.provider, call.model, call.key, call.day),
     )

@@ -63,12 +63,11 @@ def test_a_call_counts_in_every_budget_that_is_set_and_that_it_has() -> None:
         "tenant": Allowance(),
         "day": Allowance(usd=Decimal(4)),
     }
-    found = budgets_of(attempt, allowances)
+    found = budgets_of(attempt.call, allowances)
     assert [(b.scope, b.window) for b in found] == [("ticket", ""), ("customer", "2026-03-01"), ("day", "2026-03-01")]
-    assert [b.scope_id for b in found][::2] == ["t1", "all"]
+    assert [b.scope_id for b in found] == ["t1", attempt.call.context.customer_digest, "all"]
     unknown = replace(attempt.call, context=CALL)
-    attempt.call = unknown
-    assert [b.scope for b in budgets_of(attempt, allowances)] == ["ticket", "day"]
+    assert [b.scope for b in budgets_of(unknown, allowances)] == ["ticket", "day"]
 
 
 async def test_what_one_request_may_cost_is_bounded_by_itself() -> None:
