@@ -287,7 +287,7 @@ class Relay:
         if name != self._tenure.sweeper:  # given up meanwhile, and the rows with it
             return self._limit
         if taken:
-            _log.info("taken over: %d records that a worker left", len(taken))
+            _log.info("taken over: %d records that were nobody's", len(taken))
             self._queue(taken)
         return len(taken)
 

@@ -161,10 +161,7 @@ class KeyLimits(Protocol):
         """Put what was used in the place of what was taken; None: the call was not made."""
 
     async def pause(self, key: int, wait_s: float) -> None:
-        """Leave a key alone for a while: it has had enough."""
-
-    async def take_out(self, key: int, for_s: float) -> None:
-        """Leave a key alone for long: the provider refuses it."""
+        """Leave a key alone for a while: it has had enough, or is refused."""
 
     async def correct(self, key: int, left: Load, limit: Load) -> None:
         """Count what others used: the provider says that so much is left (-1: it does not say)."""

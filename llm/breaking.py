@@ -1,12 +1,10 @@
 """The breaker link, next to the provider: asks no model that does not answer, and says so to whoever wants to know."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Iterable
 
 from contracts.errors import (
-    ModelAnswerUnusable,
     ModelOverloaded,
     ModelRateLimited,
     ModelRefused,
@@ -76,10 +74,8 @@ def guarded(breakers: Breakers, open_targets: OpenTargets) -> Link:
 def _answered(error: BaseException) -> bool | None:
     """Whether a provider that gave this error answers; None: that cannot be said."""
     match error:
-        case ModelRateLimited() | ModelRefused() | ModelAnswerUnusable():
+        case ModelRateLimited() | ModelRefused():
             return True
         case ModelOverloaded() | ModelUnavailable():
             return False
-        case asyncio.CancelledError():
-            return None
     return None

@@ -17,8 +17,6 @@ from llm.provider import Attempt, Prompt
 _log = logging.getLogger(__name__)
 _LOOK_AGAIN_S = 0.05  # another process may have settled
 
-SCOPES = ("request", "ticket", "customer", "tenant", "agent", "day")
-
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
@@ -102,7 +100,7 @@ class _Budgeted:
             else:
                 tokens = made.input_tokens + made.output_tokens
                 await self.budgets.settle(attempt.call, attempt.hold, budgets, usd=made.cost_usd, tokens=tokens)
-        except StoreUnavailable as error:  # the hold lapses, and the budget is read from the book again
+        except StoreUnavailable as error:  # the hold lapses, and is settled for what the book says
             _log.warning("a hold is left to lapse: %s", error)
         for whose in map(_whose, budgets):
             if whose in self.lines:

@@ -41,7 +41,7 @@ def limited(lines: "dict[str, Line]") -> Link:
             raise
         except ModelKeyRefused as error:
             _log.error("key …%s of %s is taken out: %s", attempt.call.key, attempt.target.provider_name, error)
-            await line.limits.take_out(attempt.key, _QUOTA_FOR_S if error.quota else _REFUSED_FOR_S)
+            await line.limits.pause(attempt.key, _QUOTA_FOR_S if error.quota else _REFUSED_FOR_S)
             raise
         finally:
             await _settle(line, attempt, load)

@@ -31,13 +31,13 @@ from llm.recording import recorded, replayed
 from llm.redaction import redacted
 from ops.settings import LlmSettings, Settings
 from ops.usage import alert_record, usage_record
-from state.answer_cache import MemoryAnswerCache, RedisAnswerCache
-from state.breakers import BreakerOptions, MemoryBreakers, RedisBreakers
+from state.answer_cache import RedisAnswerCache
+from state.breakers import BreakerOptions, RedisBreakers
 from state.budgets import RedisBudgets
-from state.journal import MemoryJournal, PostgresJournal
+from state.journal import PostgresJournal
 from state.key_limits import MemoryKeyLimits, RedisKeyLimits
-from state.model_calls import MemoryModelCalls, PostgresModelCalls
-from state.recordings import MemoryRecordings, PostgresRecordings
+from state.model_calls import PostgresModelCalls
+from state.recordings import PostgresRecordings
 from state.redis_calls import RedisCalls
 
 if TYPE_CHECKING:
@@ -58,13 +58,6 @@ class Shared:
     breakers: Breakers
     budgets: Budgets | None = None
     redis: RedisCalls | None = None
-
-
-def shared_in_memory(settings: LlmSettings) -> Shared:
-    """Shared by nobody: for one process that keeps nothing."""
-    journal, cache = MemoryJournal(), MemoryAnswerCache()
-    breakers = MemoryBreakers(_breaker_options(settings))
-    return Shared(journal, MemoryModelCalls(journal), cache, cache, MemoryRecordings(), breakers)
 
 
 def shared_in(pool: asyncpg.Pool, redis: RedisCalls, settings: LlmSettings) -> Shared:

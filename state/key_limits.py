@@ -192,10 +192,6 @@ class RedisKeyLimits:
         """Leave a key alone for a while."""
         await self._calls.run(_PAUSE, [self._keys[key]], [int(wait_s * 1000)])
 
-    async def take_out(self, key: int, for_s: float) -> None:
-        """Leave a key alone for long."""
-        await self.pause(key, for_s)
-
     async def correct(self, key: int, left: Load, limit: Load) -> None:
         """Count what others used, where the provider says that less is left than we took."""
         pairs = [figure for pair in zip(left, limit, strict=True) for figure in pair]
@@ -246,10 +242,6 @@ class MemoryKeyLimits:
     async def pause(self, key: int, wait_s: float) -> None:
         """Leave a key alone for a while."""
         self._keys[key].paused_until = max(self._keys[key].paused_until, self._clock() + wait_s)
-
-    async def take_out(self, key: int, for_s: float) -> None:
-        """Leave a key alone for long."""
-        await self.pause(key, for_s)
 
     async def correct(self, key: int, left: Load, limit: Load) -> None:
         """Count what others used, where the provider says that less is left than we took."""

@@ -235,8 +235,3 @@ class MemoryModelCalls:
     async def drop(self, call_id: str) -> None:
         """Forget a call that was opened and never made."""
         self.opened.pop(call_id, None)
-
-    @property
-    def cost_usd(self) -> Decimal:
-        """What all calls came to."""
-        return sum((made.cost_usd for _, made in self.finished.values()), Decimal(0))

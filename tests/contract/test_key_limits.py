@@ -59,7 +59,7 @@ class KeyLimitsContract:
         pool = limits(keys=2, a_minute=Load(requests=100))
         await pool.pause(0, 60)
         assert {await pool.acquire(f"c{n}", CALL, lease_s=60) for n in range(5)} == {KeyGranted(1)}
-        await pool.take_out(1, 0.3)
+        await pool.pause(1, 0.3)
         verdict = await pool.acquire("c5", CALL, lease_s=60)
         assert isinstance(verdict, NoKey)
         assert 0 < verdict.wait_s <= 0.3
