@@ -9,7 +9,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
+from aiokafka.errors import CommitFailedError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from bus.closing import close_consumer
@@ -95,11 +95,19 @@ async def ends_of(connection: KafkaConnection, topic: str) -> Mapping[int, int]:
 
 
 async def set_offsets(connection: KafkaConnection, group: str, topic: str, offsets: Mapping[int, int]) -> None:
-    """Commit for a group that has no members."""
+    """Commit for a group whose members have ended, once the broker has noticed that they have."""
+    wanted = {TopicPartition(topic, p): OffsetAndMetadata(offset, "") for p, offset in offsets.items()}
     async with reader(connection, group) as consumer:
-        wanted = {TopicPartition(topic, p): OffsetAndMetadata(offset, "") for p, offset in offsets.items()}
         consumer.assign(list(wanted))
-        await consumer.commit(wanted)
+        await until(lambda: _commits(consumer, wanted), f"the offsets of {group}, which still has members")
+
+
+async def _commits(consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> bool:
+    try:
+        await consumer.commit(offsets)
+    except CommitFailedError:
+        return False
+    return True
 
 
 async def committed_of(admin: AIOKafkaAdminClient, group: str, topic: str) -> Mapping[int, int]:
