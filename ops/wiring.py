@@ -14,10 +14,10 @@ from agents.lookup import Lookup
 from bus.connection import KafkaConnection
 from bus.consumer import Worker
 from bus.options import WorkerOptions
+from contracts import topics
 from contracts.errors import Misconfigured
 from contracts.models import Degrade
 from contracts.ports import Agent, ChatModel, EffectsPort, Shop
-from contracts.topics import EFFECTS, LOOKUP, REASONING, TICKETS, Topic
 from contracts.values import Tier
 from ops.housekeeping import Housekeeping, in_background, retention
 from ops.settings import KafkaSettings, Settings
@@ -179,20 +179,20 @@ class Wired(NamedTuple):
     """How an agent is made, and whose records it is handed."""
 
     build: Build
-    reads: Topic
+    reads: topics.Topic
 
 
 AGENTS: Mapping[str, Wired] = MappingProxyType(
     {
-        "triage": Wired(_triage, TICKETS),
-        "lookup": Wired(_lookup, LOOKUP),
-        "reasoning": Wired(_reasoning, REASONING),
-        "effects": Wired(_effects, EFFECTS),
+        "triage": Wired(_triage, topics.TICKETS),
+        "lookup": Wired(_lookup, topics.LOOKUP),
+        "reasoning": Wired(_reasoning, topics.REASONING),
+        "effects": Wired(_effects, topics.EFFECTS),
     }
 )
 """The agents by their names, which are their consumer groups' too. A new agent is one more line."""
 
-INBOXES: Mapping[str, Topic] = MappingProxyType({name: wired.reads for name, wired in AGENTS.items()})
+INBOXES: Mapping[str, topics.Topic] = MappingProxyType({name: wired.reads for name, wired in AGENTS.items()})
 """The topic each agent's consumer group reads."""
 
 

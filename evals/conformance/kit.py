@@ -26,6 +26,7 @@ from evals.conformance.house import End, House, Noting
 from evals.conformance.judging import PAYLOADS, complaints, foreign_words, secrets_of
 from evals.conformance.lies import Lies, LyingModel, injected
 from evals.conformance.scene import MakeAgent, NotConforming, Scene, World
+from evals.conformance.shop import SHOP
 from evals.conformance.waiting import until
 from llm.scripted import ScriptedModel
 from state.shop_files import ShopExport
@@ -40,9 +41,9 @@ async def conforms(
     make: MakeAgent,
     events: Sequence[Event],
     *,
-    export: ShopExport,
     tickets: Sequence[Ticket] = (),
     model: ChatModel | None = None,
+    shop: ShopExport = SHOP,
 ) -> Mapping[str, int]:
     """Put an agent through every trial; returns how many of each kind there were.
 
@@ -51,7 +52,7 @@ async def conforms(
     same to the same request. Raises NotConforming, naming the trial and the first difference.
     """
     now = datetime.now(UTC)
-    scene = Scene(make, [replace(event, time=now) for event in events], tickets, model or ScriptedModel({}), export)
+    scene = Scene(make, [replace(event, time=now) for event in events], tickets, model or ScriptedModel({}), shop)
     if len(scene.ticket_ids) < 2:
         raise ValueError("events of one ticket show no reordering: give those of two")
     return await _Trials(scene).run()

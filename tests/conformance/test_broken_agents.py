@@ -130,7 +130,7 @@ class Queueing(Credulous):
 
 async def tried(make: MakeAgent) -> None:
     model = ScriptedModel({"Refund": lambda _: {"amount": "5.00"}})
-    await conforms(make, events(*HANDOFFS), tickets=TICKETS, export=EXPORT, model=model)
+    await conforms(make, events(*HANDOFFS), tickets=TICKETS, shop=EXPORT, model=model)
 
 
 async def test_the_agent_without_a_mistake_is_accepted() -> None:
@@ -157,7 +157,7 @@ async def test_an_agent_with_a_mistake_is_refused_for_it(make: MakeAgent, compla
 
 async def test_one_ticket_alone_is_not_enough() -> None:
     with pytest.raises(ValueError, match="two"):
-        await conforms(lambda world: Sound(), events(HANDOFFS[0]), tickets=TICKETS[:1], export=EXPORT)
+        await conforms(lambda world: Sound(), events(HANDOFFS[0]), tickets=TICKETS[:1], shop=EXPORT)
 
 
 async def test_an_agent_that_does_nothing_with_its_events_has_not_been_tried() -> None:

@@ -60,7 +60,7 @@ async def test_triage_conforms() -> None:
             CustomerReplied(ticket_id="t1", from_email=ANN, body="I want to return the rug."),
             TicketSubmitted(ticket_id="t3", from_email=ANN, body=""),
         ),
-        export=EXPORT,
+        shop=EXPORT,
         model=the_wit(),
     )
     assert tried["lying model"] > 100
@@ -74,7 +74,7 @@ async def test_lookup_conforms() -> None:
             ticket("t1", Desk.LOOKUP, Label.ORDER_STATUS, "Where is it?", PENDING),
             ticket("t2", Desk.LOOKUP, Label.ORDER_STATUS, "Where is it?", "#W2000001", sender=CLEO),
         ],
-        export=EXPORT,
+        shop=EXPORT,
     )
     assert tried["crashes"] > 20
 
@@ -107,7 +107,7 @@ async def test_reasoning_conforms() -> None:
             ticket("t2", Desk.REASONING, Label.PAYMENT_BILLING, "How can I pay?"),
             confirming,
         ],
-        export=EXPORT,
+        shop=EXPORT,
         model=the_wit(),
     )
     assert tried["lying model"] > 100
@@ -132,6 +132,6 @@ async def test_effects_conforms() -> None:
             ticket("t1", Desk.EFFECTS, Label.CANCEL_ORDER, "Yes", PENDING),
             ticket("t2", Desk.EFFECTS, Label.RETURN_REFUND, "Yes", DELIVERED),
         ],
-        export=EXPORT,
+        shop=EXPORT,
     )
     assert tried["outages"] > 10
