@@ -17,12 +17,11 @@ from bus.options import WorkerOptions
 from contracts import topics
 from contracts.errors import Misconfigured
 from contracts.models import Degrade
-from contracts.ports import Agent, ChatModel, EffectsPort, Shop
+from contracts.ports import Agent, ChatModel, Shop
 from contracts.values import Tier
 from ops.housekeeping import Housekeeping, in_background, retention
 from ops.settings import KafkaSettings, Settings
 from ops.versions import agent_version
-from state.effects import PostgresEffects
 from state.housekeeping import PostgresHousekeeping
 from state.migrate import migrate
 from state.pool import open_pool
@@ -157,7 +156,9 @@ async def _reasoning(making: Making) -> Agent:
 
 
 async def _effects(making: Making) -> Agent:
-    port: EffectsPort = PostgresEffects(making.pool, making.settings.shop_of)
+    from ops.effects import effects_port
+
+    port = await making.open_until_stop.enter_async_context(effects_port(making.settings, making.pool))
     return Effects(port=port, shop=making.shop, version=agent_version(making.name))
 
 
