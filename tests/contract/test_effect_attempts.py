@@ -12,6 +12,7 @@ from contracts.effect_ports import Attempts, Begun, Busy, Done, First, InDoubt, 
 from contracts.errors import ContractBroken
 from contracts.ports import EffectResult
 from state.effect_attempts import MemoryAttempts, PostgresAttempts
+from state.effects import PostgresEffects
 from tests.contract.samples import cancel, order, reply
 
 LEASE_S = 30.0
@@ -100,3 +101,16 @@ class TestOnPostgres(AttemptsContract):
             await pool.execute("UPDATE effect_attempts SET begun_at = begun_at - make_interval(secs => $1)", seconds)
 
         return Book(PostgresAttempts(pool), let_pass)
+
+    async def test_what_is_done_stands_among_the_effects(self, pool: asyncpg.Pool) -> None:
+        attempts = PostgresAttempts(pool)
+        await attempts.begin(reply("k"), None, "smtp", lease_s=LEASE_S)
+        assert await pool.fetch("SELECT FROM effects") == []
+        await attempts.done(reply("k"), None, EffectResult(None, Decimal(0)))
+        row = await pool.fetchrow("SELECT kind, state, tries FROM effects JOIN effect_attempts USING (effect_key)")
+        assert row is not None
+        assert tuple(row) == ("send_reply", "done", 1)
+
+    async def test_a_reply_that_the_table_took_is_not_sent_again_once_mail_is_set_up(self, pool: asyncpg.Pool) -> None:
+        sent = await PostgresEffects(pool, lambda tenant_id: tenant_id).send(reply("k"))
+        assert await PostgresAttempts(pool).begin(reply("k"), None, "smtp", lease_s=LEASE_S) == Done(sent)
