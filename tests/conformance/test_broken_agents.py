@@ -1,6 +1,7 @@
 """The kit refuses agents that are broken, each for what is wrong with it."""
 
 import asyncio
+import contextlib
 import uuid
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -8,11 +9,12 @@ from decimal import Decimal
 import pytest
 from pydantic import BaseModel
 
-from contracts.events import Event, LookupRequested
+from contracts.errors import StoreUnavailable
+from contracts.events import Event, LookupRequested, SendReply
 from contracts.models import CallContext, ModelRequest
-from contracts.ports import ChatModel, Shop
+from contracts.ports import ChatModel, EffectsPort, Shop
 from contracts.shop import Order
-from contracts.ticket import Desk, Signature, Step, Ticket, close
+from contracts.ticket import Desk, Signature, Step, Ticket, close, effect_key
 from contracts.values import Disposition, Label, Tier
 from evals.conformance.kit import conforms
 from evals.conformance.scene import MakeAgent, NotConforming
@@ -68,6 +70,48 @@ class Counting(Sound):
     async def reply(self, ticket: Ticket, event: Event) -> str:
         self.count += 1
         return f"You are our customer number {self.count}."
+
+
+@dataclass
+class Noting(Sound):
+    """Notes at a ticket's first round what it says at the second."""
+
+    notes: dict[str, str] = field(default_factory=dict)
+
+    async def handle(self, ticket: Ticket, event: Event) -> Step:
+        assert isinstance(event.data, LookupRequested)
+        round_ = ticket.round(event.data.round)
+        if round_.desk is not Desk.LOOKUP:
+            return Step(ticket)
+        if round_.number == 1:
+            self.notes[ticket.ticket_id] = round_.body
+        reply = f"As to what you wrote first: {self.notes.get(ticket.ticket_id)}"
+        return close(ticket, round_, Disposition.ANSWERED, Signature(self.name, self.version), reply=reply)
+
+
+@dataclass
+class Impatient(Sound):
+    """Sends a reply itself, and when it hears nothing sends another."""
+
+    effects: EffectsPort = field(kw_only=True)
+
+    async def reply(self, ticket: Ticket, event: Event) -> str:
+        for number in range(2):
+            with contextlib.suppress(StoreUnavailable):
+                await self.effects.send(sorry(ticket, f"sorry/{number}"))
+                break
+        return "We are sorry."
+
+
+def sorry(ticket: Ticket, what: str) -> SendReply:
+    return SendReply(
+        ticket_id=ticket.ticket_id,
+        effect_key=effect_key(ticket, 1, what),
+        round=1,
+        to_email=ticket.rounds[0].from_email,
+        subject="Sorry",
+        text="We are sorry.",
+    )
 
 
 class Inventing(Sound):
@@ -142,17 +186,27 @@ async def test_the_agent_without_a_mistake_is_accepted() -> None:
     [
         (lambda world: Remembering(), "decided twice"),
         (lambda world: Counting(), "decided twice"),
+        (lambda world: Impatient(effects=world.effects), "outages: .* at effects.send, call 1: effects"),
         (lambda world: Inventing(), "effect_key is"),
         (lambda world: Credulous(model=world.model), "lying model: .* says 987654321, for which there is only"),
         (lambda world: Indiscreet(shop=world.shop), "holds 'Secret Diary', which is another customer's"),
         (lambda world: Queueing(model=world.model), "slow model: while ticket t1 waits for it, others stand still"),
         (lambda world: Repeating(), "long forgotten emits TicketResolved once more"),
     ],
-    ids=["remembering", "counting", "inventing", "credulous", "indiscreet", "queueing", "repeating"],
+    ids=["remembering", "counting", "impatient", "inventing", "credulous", "indiscreet", "queueing", "repeating"],
 )
 async def test_an_agent_with_a_mistake_is_refused_for_it(make: MakeAgent, complaint: str) -> None:
     with pytest.raises(NotConforming, match=complaint):
         await tried(make)
+
+
+async def test_an_agent_that_keeps_in_mind_what_it_should_keep_in_the_ticket_does_not_survive_a_crash() -> None:
+    first = TICKETS[0].rounds[0]
+    second = first.model_copy(update={"number": 2, "event_id": "second", "body": "And the lamp?"})
+    twice = TICKETS[0].model_copy(update={"rounds": (first, second)})
+    handed = events(*HANDOFFS, LookupRequested(ticket_id="t1", round=2))
+    with pytest.raises(NotConforming, match=r"crashes: .* at tickets\.settle, .*first: None"):
+        await conforms(lambda world: Noting(), handed, tickets=[twice, TICKETS[1]], shop=EXPORT)
 
 
 async def test_one_ticket_alone_is_not_enough() -> None:

@@ -22,6 +22,7 @@ class MailServer:
     once: dict[str, str] = field(default_factory=dict)
     dies_at: str = ""
     hangs_at: str = ""
+    drips_at: str = ""  # a line of an answer that never ends, again and again
     tls: ssl.SSLContext | None = None
     port: int = 0
     messages: list[EmailMessage] = field(default_factory=list)
@@ -60,6 +61,10 @@ class MailServer:
             self.logins.append(base64.b64decode(line.split()[-1]).decode())
         if what == self.hangs_at:
             await asyncio.Event().wait()
+        while what == self.drips_at:
+            writer.write(b"250-go on waiting\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.05)
         if what == self.dies_at:
             return False
         writer.write(f"{self.once.pop(what, None) or self.replies.get(what) or self._usual(verb)}\r\n".encode())

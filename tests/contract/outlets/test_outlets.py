@@ -1,5 +1,6 @@
 """Commands that others carry out: once, as far as that can be known, whatever those others do."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -226,6 +227,15 @@ class TestSmtp(OutletContract):
         server.hangs_at = "RCPT"
         with pytest.raises(OutletAway):
             await at.carry_out()
+
+    @pytest.mark.parametrize(("what", "error"), [("MAIL", OutletAway), ("message", OutcomeUnknown)])
+    async def test_a_server_that_never_ends_its_answer_is_left_in_time(
+        self, at: Outside, server: MailServer, what: str, error: type[Exception]
+    ) -> None:
+        server.drips_at = what
+        async with asyncio.timeout(5):
+            with pytest.raises(error):
+                await at.carry_out()
 
     async def test_it_logs_in_where_it_is_told_to(self, server: MailServer, settings: MailSettings) -> None:
         at = Outside(SmtpOutlet(replace(settings, username="ann", password="pass")), server, reply("k"))
