@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 from contracts.events import (
     Command,
@@ -244,7 +244,7 @@ class _Trials:
         self.done[kind] += 1
 
 
-_SHOP_COMMANDS: Set[type] = set(ShopCommand.__args__)
+_SHOP_COMMANDS: Set[type] = frozenset(get_args(ShopCommand))
 
 
 def _emitted(end: End) -> Iterable[tuple[str, str]]:
