@@ -25,10 +25,9 @@ from bus.settling import Settling
 from contracts.events import Event
 from contracts.ports import Agent, OutgoingRecord, Position, Record, Settled, Settlement, Stored, TicketStore
 from contracts.ticket import Ticket
-from evals.conformance.scene import TENANT_SHOP, NotConforming, Scene, World
+from evals.conformance.scene import NotConforming, Scene, World
 from evals.conformance.waiting import until
 from state.effects import MemoryEffects
-from state.shop import MemoryShop
 from state.stores import memory_stores
 
 _LIMIT_S = 60.0  # for one life; far more than it takes
@@ -75,7 +74,7 @@ class House:
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
-        self.shop = MemoryShop({TENANT_SHOP: scene.export}, lambda _: TENANT_SHOP)
+        self.shop = scene.new_shop()
         self.effects = MemoryEffects(self.shop)
         self.bus = Bus()
         self.settled: set[str] = set()  # ids of events whose step is stored

@@ -12,7 +12,8 @@ from contracts.topics import CATALOGUE
 from evals.conformance.house import End, House
 from evals.conformance.lies import HOST, HUGE
 from evals.conformance.scene import Scene
-from state.shop_rules import change_for, email_key
+from state.effects import MemoryEffects
+from state.shop_rules import email_key
 
 _SHORTEST_SECRET = 5  # characters; below it a text is found anywhere
 PAYLOADS: dict[str, type[Payload]] = {
@@ -53,9 +54,10 @@ async def _objection(house: House, command: Command) -> str | None:
     if not isinstance(command, ShopCommand):
         return None
     customer = await house.shop.customer(ticket.tenant_id, sender)
-    order = await house.shop.order(ticket.tenant_id, command.order_id)
+    if customer is None:
+        return "is for somebody who is no customer"
     try:
-        change_for(command, order, customer)
+        await MemoryEffects(house.scene.new_shop()).apply(command, customer.user_id)
     except EffectRefused as refusal:
         return f"is not allowed: {refusal}"
     return None

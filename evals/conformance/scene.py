@@ -7,9 +7,10 @@ from contracts.events import Event
 from contracts.ports import Agent, ChatModel, EffectsPort, Shop
 from contracts.ticket import Ticket
 from contracts.topics import Topic, topic_of
+from state.shop import MemoryShop
 from state.shop_files import ShopExport
 
-TENANT_SHOP = "the-shop"
+_SHOP_ID = "the-shop"
 
 
 class NotConforming(AssertionError):
@@ -38,6 +39,10 @@ class Scene:
     tickets: Sequence[Ticket]
     model: ChatModel
     export: ShopExport
+
+    def new_shop(self) -> MemoryShop:
+        """The shop as it is before the events."""
+        return MemoryShop({_SHOP_ID: self.export}, lambda _: _SHOP_ID)
 
     @property
     def inbox(self) -> Topic:

@@ -101,11 +101,13 @@ async def test_reasoning_conforms() -> None:
             ReasoningRequested(ticket_id="t1", round=1),
             ReasoningRequested(ticket_id="t2", round=1),
             ReasoningRequested(ticket_id="t3", round=2),
+            ReasoningRequested(ticket_id="t4", round=1),
         ),
         tickets=[
             ticket("t1", Desk.REASONING, Label.RETURN_REFUND, "I want to return the rug.", DELIVERED),
             ticket("t2", Desk.REASONING, Label.PAYMENT_BILLING, "How can I pay?"),
             confirming,
+            ticket("t4", Desk.REASONING, Label.ADDRESS_CHANGE, "Send it to 2 New Road, 62702 Springfield.", PENDING),
         ],
         shop=EXPORT,
         model=the_wit(),
