@@ -1,5 +1,6 @@
 """Details: turns what a model read in the customer's words into a proposal made of the customer's own rows."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from contracts.ticket import Proposal
 
 def proposed(case: OrderCase, action: ActionKind, wish: ReasoningProposal) -> Proposal:
     """The proposal as far as the customer's words and rows go, beginning from the one that the round answers."""
+    wish = _as_written(wish, case.said)
     before = case.answered if case.answered and case.answered.action is action else _empty(case, action)
     details: dict[str, object] = {"asked_in_round": case.round_.number}
     match action:
@@ -81,3 +83,16 @@ def _address(order: Order, parts: AddressParts | None, before: Address | None) -
     given = {key: value for key, value in parts.model_dump().items() if value}
     known = before or Address(address1="", city="", country=order.address.country)
     return known.model_copy(update=given)
+
+
+def _as_written(wish: ReasoningProposal, said: str) -> ReasoningProposal:
+    """The wish with so much of a new address as the customer wrote: what stands nowhere in their words is left out."""
+    if wish.new_address is None:
+        return wish
+    parts = wish.new_address.model_dump()
+    written = {key: part for key, part in parts.items() if part and _plain(part) in _plain(said)}
+    return wish.model_copy(update={"new_address": AddressParts(**{**dict.fromkeys(parts), **written})})
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold()))

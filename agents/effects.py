@@ -4,7 +4,16 @@ from dataclasses import dataclass, field
 
 from agents.replies import say
 from contracts.errors import EffectRefused
-from contracts.events import ACTION_OF_COMMAND, CancelOrder, ChangeAddress, Event, ReturnItems, SendReply, ShopCommand
+from contracts.events import (
+    ACTION_OF_COMMAND,
+    CancelOrder,
+    ChangeAddress,
+    Event,
+    ReturnItems,
+    ReviewRequested,
+    SendReply,
+    ShopCommand,
+)
 from contracts.facts import TakenAction
 from contracts.ports import EffectResult, EffectsPort, Shop
 from contracts.ticket import Desk, Round, Signature, Step, Ticket, close, escalate
@@ -15,8 +24,8 @@ from contracts.values import Disposition
 class Effects:
     """Applies a shop command for the customer whose round it is, then closes the round; sends replies.
 
-    Consumes CancelOrder, ReturnItems, ChangeAddress, SendReply. Emits the round's outcome and the reply. The port
-    applies an effect key once, so a command handled again ends as it did before.
+    Consumes CancelOrder, ReturnItems, ChangeAddress, SendReply. Emits the round's outcome and the reply; a review
+    where a reply cannot be sent. The port applies an effect key once, so a command handled again ends as it did before.
     """
 
     port: EffectsPort
@@ -28,14 +37,29 @@ class Effects:
         """Carry the command out if its round still waits for it."""
         command = event.data
         if isinstance(command, SendReply):
-            await self.port.send(command)
-            return Step(ticket)
+            return await self._send(ticket, command)
         if not isinstance(command, CancelOrder | ReturnItems | ChangeAddress):
             return Step(ticket)
         round_ = ticket.round(command.round)
         if round_.desk is not Desk.EFFECTS:
             return Step(ticket)
         return await self._apply(ticket, round_, command)
+
+    async def _send(self, ticket: Ticket, reply: SendReply) -> Step:
+        try:
+            await self.port.send(reply)
+        except EffectRefused as refusal:
+            request = ReviewRequested(
+                ticket_id=ticket.ticket_id,
+                tenant_id=ticket.tenant_id,
+                review_id=f"{reply.effect_key}/unsent"[-200:],
+                round=reply.round,
+                asked_by=self.name,
+                reason="the reply did not reach the customer",
+                evidence={"command": reply.model_dump(mode="json"), "refusal": str(refusal)},
+            )
+            return Step(ticket, (request,))
+        return Step(ticket)
 
     async def _apply(self, ticket: Ticket, round_: Round, command: ShopCommand) -> Step:
         by = Signature(self.name, self.version)

@@ -70,8 +70,11 @@ def within_deadline(expired: Handler) -> Middleware:
                 return await call_next(delivery)
         except DeadlinePassed:
             _log.info("the deadline passed at %s", delivery.position)
-        delivery.limit = None
-        return await expired(delivery)
+        limit, delivery.limit = delivery.limit, None
+        try:
+            return await expired(delivery)
+        finally:
+            delivery.limit = limit  # it has expired too when its step is decided again
 
     return middleware
 

@@ -31,6 +31,10 @@ class BusUnavailable(Outage):
     """Kafka cannot be reached, or did not acknowledge in time (the outcome is then unknown)."""
 
 
+class OutletAway(Outage):
+    """Whoever carries effects out, the mail server or the shop's own system, cannot be reached; nothing was done."""
+
+
 class ModelsAway(Outage):
     """Every model of the tier is away: its breaker is open, or no key of it may be used."""
 
@@ -44,6 +48,10 @@ class Deferred(Transient):
 
 class VersionConflict(Transient):
     """The ticket moved on since it was loaded; nothing was stored. Decide again on fresh state."""
+
+
+class OutcomeUnknown(Transient):
+    """An effect may have happened: whoever was to carry it out did not say. To be asked for before it is repeated."""
 
 
 class ModelOverloaded(Transient):
@@ -127,6 +135,10 @@ class ModelAnswerUnusable(Permanent):
 
 class EffectRefused(Permanent):
     """The shop's own rows no longer allow the effect; nothing was changed."""
+
+
+class EffectInDoubt(EffectRefused):
+    """Nobody can say whether the effect has happened, and it is not to happen twice: a person looks."""
 
 
 class Misconfigured(SupportError):

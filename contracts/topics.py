@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from contracts.errors import ContractBroken
 from contracts.events import (
@@ -100,10 +101,10 @@ def dead_letter_topic(topic: str, group: str) -> str:
     return f"{topic}.{group}.dlt"
 
 
-def all_topics() -> Iterable[Topic]:
-    """The catalogue and every group's dead-letter topic."""
+def all_topics(inboxes: Mapping[str, Topic] = MappingProxyType(INBOX_OF_GROUP)) -> Iterable[Topic]:
+    """The catalogue and the dead-letter topic of every group, these given by the topics they read."""
     yield from CATALOGUE
-    for group, topic in INBOX_OF_GROUP.items():
+    for group, topic in inboxes.items():
         yield dead_letters_of(topic, group)
 
 

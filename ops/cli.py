@@ -192,10 +192,11 @@ def cost(
 def topics_apply(as_json: Json = False) -> None:
     """Make the cluster's topics what the catalogue says; nothing is ever deleted."""
     from bus.admin import apply_topics
+    from contracts.topics import all_topics
     from ops.settings import read_settings
-    from ops.wiring import kafka_connection
+    from ops.wiring import INBOXES, kafka_connection
 
-    changes = run(apply_topics(kafka_connection(read_settings().kafka)))
+    changes = run(apply_topics(kafka_connection(read_settings().kafka), all_topics(INBOXES)))
     rows = [{"topic": change.topic, "change": change.change} for change in changes]
     _print(rows, as_json, "\n".join(f"{row['change']:<20}{row['topic']}" for row in rows))
 

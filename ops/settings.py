@@ -204,6 +204,39 @@ class AgentSettings(_Group):
     drain_timeout_s: float = Field(20, gt=0, le=300)
 
 
+class SmtpSettings(_Group):
+    """The mail server that replies are handed to, where `effects.replies` is smtp."""
+
+    host: str | None = None
+    port: int = Field(587, ge=1, le=65535)
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    username: str | None = None
+    password: SecretStr | None = None
+    cafile: Path | None = Field(None, description="the system's certificates where it is not set")
+    sender: str | None = Field(None, pattern=r"@", description="Shop <help@shop.example>")
+    timeout_s: float = Field(20, gt=0, le=120)
+    connections: int = Field(8, ge=1, le=64, description="of one worker process")
+    delivery: Literal["at_least_once", "at_most_once"] = "at_least_once"
+
+
+class WebhookSettings(_Group):
+    """The shop's own system that commands are posted to, where `effects.commands` is webhook."""
+
+    url: str | None = Field(None, pattern=r"^https?://")
+    secret: SecretStr | None = None
+    status_url: str | None = Field(None, pattern=r"^https?://.*\{key\}", description="{key} stands for the effect key")
+    timeout_s: float = Field(10, gt=0, le=120)
+
+
+class EffectSettings(_Group):
+    """Where effects go."""
+
+    replies: Literal["table", "smtp"] = "table"
+    commands: Literal["shop", "webhook"] = "shop"
+    smtp: SmtpSettings = SmtpSettings()
+    webhook: WebhookSettings = WebhookSettings()
+
+
 class Settings(BaseSettings):
     """Everything that can be set, as `SWITCHYARD_<GROUP>__<NAME>`."""
 
@@ -214,6 +247,7 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     llm: LlmSettings = LlmSettings()
     agents: AgentSettings = AgentSettings()
+    effects: EffectSettings = EffectSettings()
     tenants: Annotated[tuple[Identifier, ...], NoDecode] = ()  # empty: every tenant is served, all from one shop
 
     @field_validator("tenants", mode="before")

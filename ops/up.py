@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bus.admin import apply_topics
+from contracts.topics import all_topics
 from ops.embedded.ports import Ports
 from ops.embedded.stack import Addresses, EmbeddedStack
 from ops.settings import PREFIX, Settings, read_settings
-from ops.wiring import AGENTS, database, kafka_connection
+from ops.wiring import AGENTS, INBOXES, database, kafka_connection
 from state.shop import has_orders
 from state.shop_files import ShopExport, load_shop
 
@@ -57,8 +58,9 @@ async def start_agents(stack: EmbeddedStack, first_shop: Callable[[], ShopExport
     environment = worker_environment(stack.addresses)
     os.environ.update(environment)
     settings = read_settings()
-    await asyncio.gather(apply_topics(kafka_connection(settings.kafka)), _give_a_shop(settings, first_shop))
-    await stack.start_workers(AGENTS, environment)
+    topics = all_topics(INBOXES)
+    await asyncio.gather(apply_topics(kafka_connection(settings.kafka), topics), _give_a_shop(settings, first_shop))
+    await stack.start_workers(tuple(AGENTS), environment)
     return settings
 
 

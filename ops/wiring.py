@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import pkgutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from agents.effects import Effects
 from agents.lookup import Lookup
 from bus.connection import KafkaConnection
 from bus.consumer import Worker
 from bus.options import WorkerOptions
+from contracts import topics
 from contracts.errors import Misconfigured
 from contracts.models import Degrade
-from contracts.ports import Agent, ChatModel, EffectsPort, Shop
-from contracts.topics import INBOX_OF_GROUP
+from contracts.ports import Agent, ChatModel, Shop
 from contracts.values import Tier
 from ops.housekeeping import Housekeeping, in_background, retention
 from ops.settings import KafkaSettings, Settings
 from ops.versions import agent_version
-from state.effects import PostgresEffects
 from state.housekeeping import PostgresHousekeeping
 from state.migrate import migrate
 from state.pool import open_pool
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     import asyncpg
 
     from agents.prompts import Prompt
-
-AGENTS = ("triage", "lookup", "reasoning", "effects")
 
 
 def kafka_connection(settings: KafkaSettings) -> KafkaConnection:
@@ -67,7 +66,7 @@ async def worker(name: str, settings: Settings) -> AsyncIterator[Worker]:
     keep = retention(settings.postgres)
     async with database(settings) as pool, contextlib.AsyncExitStack() as open_until_stop:
         needs = Needs()
-        agent = await _agent(name, settings, pool, open_until_stop, needs)
+        agent = await AGENTS[name].build(Making(name, settings, pool, open_until_stop, needs))
         stores = postgres_stores(pool)
         housekeeping = Housekeeping(PostgresHousekeeping(pool).prune, stores.leases, keep)
         await open_until_stop.enter_async_context(in_background(housekeeping))
@@ -75,7 +74,7 @@ async def worker(name: str, settings: Settings) -> AsyncIterator[Worker]:
             agent,
             stores,
             kafka_connection(settings.kafka),
-            topic=INBOX_OF_GROUP[name],
+            topic=AGENTS[name].reads,
             options=WorkerOptions(
                 lanes=settings.agents.lanes,
                 default_deadline=settings.agents.default_deadline,
@@ -98,45 +97,104 @@ class Needs:
         return any(is_away() for is_away in self.away)
 
 
-async def _agent(
-    name: str, settings: Settings, pool: asyncpg.Pool, open_until_stop: contextlib.AsyncExitStack, needs: Needs
-) -> Agent:
-    """The agent of that name. A new agent is one more branch here."""
-    shop: Shop = PostgresShop(pool, settings.shop_of)
-    if name == "lookup":
-        return Lookup(shop=shop, version=agent_version(name))
-    if name == "effects":
-        port: EffectsPort = PostgresEffects(pool, settings.shop_of)
-        return Effects(port=port, shop=shop, version=agent_version(name))
-    return await _asking_agent(name, settings, pool, shop, open_until_stop, needs)
+# --- agents -----------------------------------------------------------------------------------------------
 
 
-async def _asking_agent(
-    name: str,
-    settings: Settings,
-    pool: asyncpg.Pool,
-    shop: Shop,
-    open_until_stop: contextlib.AsyncExitStack,
-    needs: Needs,
-) -> Agent:
-    """An agent that asks a model. What that takes is imported only now: the others start without."""
-    from agents.prompts import load_prompt
-    from agents.reasoning import Reasoning
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What a builder makes an agent of."""
+
+    name: str
+    settings: Settings
+    pool: asyncpg.Pool
+    open_until_stop: contextlib.AsyncExitStack
+    needs: Needs
+
+    @property
+    def shop(self) -> Shop:
+        """The shop's rows."""
+        return PostgresShop(self.pool, self.settings.shop_of)
+
+    async def asked(self, *, escalates: bool = False) -> Asked:
+        """A model for the agent's prompt. What that takes is imported only now: the others start without."""
+        from agents.prompts import load_prompt
+        from ops.models import chat_model
+
+        prompt = load_prompt(self.name)
+        tiers = _tiers_of(prompt, escalates=escalates)
+        gateway = await self.open_until_stop.enter_async_context(chat_model(tiers, self.settings, self.pool))
+        self.needs.away.append(gateway.is_away)
+        models = [":".join(names) for tier in tiers for names in self.settings.llm.models_of(tier)]
+        return Asked(gateway, prompt, agent_version(self.name, models=models))
+
+
+class Asked(NamedTuple):
+    """What an agent that asks a model has besides; its version tells of the models."""
+
+    model: ChatModel
+    prompt: Prompt
+    version: str
+
+
+async def _triage(making: Making) -> Agent:
     from agents.triage import Triage
-    from ops.models import chat_model
 
-    prompt = load_prompt(name)
-    tiers = _tiers_of(prompt, escalates=name == "triage")
-    gateway = await open_until_stop.enter_async_context(chat_model(tiers, settings, pool))
-    needs.away.append(gateway.is_away)
-    model: ChatModel = gateway
-    models = [":".join(names) for tier in tiers for names in settings.llm.models_of(tier)]
-    version = agent_version(name, models=models)
-    if name == "triage":
-        min_confidence = settings.agents.min_confidence
-        return Triage(model=model, version=version, prompt=prompt, min_confidence=min_confidence)
-    limit_usd = settings.agents.money_limit_usd
-    return Reasoning(model=model, shop=shop, version=version, prompt=prompt, money_limit_usd=limit_usd)
+    model, prompt, version = await making.asked(escalates=True)
+    return Triage(model=model, version=version, prompt=prompt, min_confidence=making.settings.agents.min_confidence)
+
+
+async def _lookup(making: Making) -> Agent:
+    return Lookup(shop=making.shop, version=agent_version(making.name))
+
+
+async def _reasoning(making: Making) -> Agent:
+    from agents.reasoning import Reasoning
+
+    model, prompt, version = await making.asked()
+    limit_usd = making.settings.agents.money_limit_usd
+    return Reasoning(model=model, shop=making.shop, version=version, prompt=prompt, money_limit_usd=limit_usd)
+
+
+async def _effects(making: Making) -> Agent:
+    from ops.effects import effects_port
+
+    port = await making.open_until_stop.enter_async_context(effects_port(making.settings, making.pool))
+    return Effects(port=port, shop=making.shop, version=agent_version(making.name))
+
+
+def asking(agent: str) -> Build:
+    """Builds an agent that asks a model and needs nothing else: `module:Class`, imported only when it is built."""
+
+    async def build(making: Making) -> Agent:
+        make: Callable[..., Agent] = pkgutil.resolve_name(agent)
+        model, prompt, version = await making.asked()
+        return make(model=model, version=version, prompt=prompt)
+
+    return build
+
+
+Build = Callable[[Making], Awaitable[Agent]]
+
+
+class Wired(NamedTuple):
+    """How an agent is made, and whose records it is handed."""
+
+    build: Build
+    reads: topics.Topic
+
+
+AGENTS: Mapping[str, Wired] = MappingProxyType(
+    {
+        "triage": Wired(_triage, topics.TICKETS),
+        "lookup": Wired(_lookup, topics.LOOKUP),
+        "reasoning": Wired(_reasoning, topics.REASONING),
+        "effects": Wired(_effects, topics.EFFECTS),
+    }
+)
+"""The agents by their names, which are their consumer groups' too. A new agent is one more line."""
+
+INBOXES: Mapping[str, topics.Topic] = MappingProxyType({name: wired.reads for name, wired in AGENTS.items()})
+"""The topic each agent's consumer group reads."""
 
 
 def _tiers_of(prompt: Prompt, *, escalates: bool) -> list[Tier]:

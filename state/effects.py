@@ -76,21 +76,21 @@ class PostgresEffects:
         """Note the reply, once per key: the effects table is the outlet. Raises as `apply` does."""
         effect = Effect(KIND_OF_COMMAND[SendReply], None, to_json(command), _SENT)
         async with borrowed(self._pool) as connection:
-            noted = await _note(connection, command, effect)
-            earlier = None if noted else await _find(connection, command)
+            noted = await note_effect(connection, command, effect)
+            earlier = None if noted else await find_effect(connection, command)
         return result_again(earlier, command, None) if earlier else _SENT
 
     async def _apply(self, connection: "Connection", command: ShopCommand, user_id: str) -> EffectResult:
         shop_id = self._shop_of(command.tenant_id)
         # The order's row comes first: whoever carries out the same command waits here, and then finds the key.
         order = await _locked_order(connection, shop_id, command.order_id)
-        earlier = await _find(connection, command)
+        earlier = await find_effect(connection, command)
         if earlier is not None:
             return result_again(earlier, command, user_id)
         customer = await connection.fetchval(_LOCK_CUSTOMER, shop_id, user_id)
         change = change_for(command, order, customer and from_json(Customer, customer))
         effect = effect_of(command, user_id, change)
-        if not await _note(connection, command, effect):
+        if not await note_effect(connection, command, effect):
             raise _key_reused(command)  # for another order, at the same moment
         await _store(connection, shop_id, change)
         log_applied(command)
@@ -171,7 +171,8 @@ async def _locked_order(connection: "Connection", shop_id: str, order_id: str) -
     return from_json(Order, document) if document else None
 
 
-async def _find(connection: "Connection", command: Command) -> Effect | None:
+async def find_effect(connection: "Connection", command: Command) -> Effect | None:
+    """What was done under the command's key, if anything."""
     row = await connection.fetchrow(_FIND, command.effect_key)
     if row is None:
         return None
@@ -179,7 +180,7 @@ async def _find(connection: "Connection", command: Command) -> Effect | None:
     return Effect(row["kind"], row["user_id"], row["command"], EffectResult(order, row["amount"]))
 
 
-async def _note(connection: "Connection", command: Command, effect: Effect) -> bool:
+async def note_effect(connection: "Connection", command: Command, effect: Effect) -> bool:
     """Note the effect under its key; False when the key is taken."""
     order = effect.result.order
     noted: Any = await connection.fetchval(

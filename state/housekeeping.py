@@ -7,13 +7,13 @@ from datetime import timedelta
 import asyncpg
 
 from contracts.errors import Misconfigured
-from contracts.topics import INBOX_OF_GROUP
+from contracts.topics import CATALOGUE
 from state.pool import borrowed
 
 _SEGMENT = timedelta(days=7)  # Kafka deletes whole segments, and one may be filled for so long (`segment.ms`)
 
-LEAST_INBOX = timedelta(milliseconds=max(topic.retention_ms for topic in INBOX_OF_GROUP.values())) + _SEGMENT
-"""How long a record that an agent handled may lie in its topic, to be read again after a rewind."""
+LEAST_INBOX = timedelta(milliseconds=max(topic.retention_ms for topic in CATALOGUE)) + _SEGMENT
+"""How long a record that an agent handled may lie in its topic, whichever that is, to be read again after a rewind."""
 
 PAGES = 256
 """Of 8 KiB, in one transaction: of those the rows are locked, for some tens of milliseconds."""

@@ -8,7 +8,7 @@ import pytest
 
 from contracts.errors import Misconfigured
 from contracts.ports import Position, Published
-from contracts.topics import INBOX_OF_GROUP
+from contracts.topics import CATALOGUE
 from state.housekeeping import LEAST_INBOX, PostgresHousekeeping, Pruned, Retention
 from tests.contract.backends import on_postgres
 from tests.contract.samples import OWNER, handled, loaded, must_settle, new_ticket, record, settlement
@@ -159,7 +159,7 @@ async def test_the_tables_stop_growing(pool: asyncpg.Pool) -> None:
 
 
 def test_an_inbox_that_does_not_outlast_the_topics_is_refused() -> None:
-    longest = max(topic.retention_ms for topic in INBOX_OF_GROUP.values())
+    longest = max(topic.retention_ms for topic in CATALOGUE)
     assert timedelta(milliseconds=longest) < LEAST_INBOX
     assert Retention().inbox > LEAST_INBOX
     with pytest.raises(Misconfigured):

@@ -55,13 +55,17 @@ def copy_of_the_project(to: Path) -> Path:
 
 
 def write_new_file(project: Path, block: Block) -> Path:
-    """Write a block whose first line names its file, which must not exist yet; returns its path in the project."""
-    first, _, _ = block.text.partition("\n")
-    assert first.startswith("# "), f"a block should name its file first, not {first!r}"
-    path = Path(first.removeprefix("# "))
+    """Write a block whose first line names its file, which must not exist yet; returns its path in the project.
+
+    In Python that line is a part of the file, in Markdown it is not: there the front matter comes first.
+    """
+    first, _, rest = block.text.partition("\n")
+    named = re.fullmatch(r"# (\S+)|<!-- (\S+) -->", first)
+    assert named, f"a block should name its file first, not {first!r}"
+    path = Path(named[1] or named[2])
     assert not (ROOT / path).exists(), f"{path} exists already"
     (project / path).parent.mkdir(parents=True, exist_ok=True)
-    (project / path).write_text(block.text, encoding="utf-8")
+    (project / path).write_text(block.text if named[1] else rest, encoding="utf-8")
     return path
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -24,6 +25,9 @@ from contracts.ports import Position, Settlement
 from contracts.ticket import Signature, Ticket, escalate
 from contracts.topics import EFFECTS, TICKETS
 from contracts.values import Label
+from llm.standin.faults import Faults
+from llm.standin.ledger import Ledger
+from llm.standin.server import create_app, running
 from ops.broker.server import EmbeddedBroker
 from state.migrate import migrate
 from state.pool import open_pool
@@ -50,6 +54,11 @@ class Project(NamedTuple):
     new_files: list[str]
     changed_files: list[str]
 
+    @property
+    def code(self) -> list[str]:
+        """The Python files among them."""
+        return [name for name in (*self.new_files, *self.changed_files) if name.endswith(".py")]
+
     def run(self, *command: str, env: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
         """Run a Python module in it."""
         return subprocess.run(
@@ -71,7 +80,8 @@ class Project(NamedTuple):
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root = copy_of_the_project(tmp_path_factory.mktemp("newcomer"))
-    new_files = [str(write_new_file(root, block)) for block in blocks(CONTRIBUTING, "python")]
+    shown = [*blocks(CONTRIBUTING, "python"), *blocks(CONTRIBUTING, "markdown")]
+    new_files = [str(write_new_file(root, block)) for block in shown]
     changed_files = [str(apply_change(root, block)) for block in blocks(CONTRIBUTING, "diff")]
     (root / "tests/conftest.py").write_text(CONFTEST, encoding="utf-8")
     return Project(root, new_files, changed_files)
@@ -84,12 +94,19 @@ def test_an_agent_and_a_port_are_the_files_that_are_shown(project: Project) -> N
         "state/memory_presence.py",
         "state/redis_presence.py",
         "tests/contract/test_presence.py",
+        "agents/prompts/goodwill.md",
     ]
-    assert project.changed_files == ["contracts/topics.py", "ops/wiring.py", "contracts/ports.py"]
+    assert project.changed_files == ["ops/wiring.py", "contracts/ports.py"]
+
+
+def test_the_agent_is_a_file_of_sixty_lines_and_a_line_of_wiring(project: Project) -> None:
+    assert len((project.root / "agents/goodwill.py").read_text().splitlines()) <= 60
+    [wiring] = [block for block in blocks(CONTRIBUTING, "diff") if "ops/wiring.py" in block.text]
+    assert len(re.findall(r"^[+-](?!--)", wiring.text, re.MULTILINE)) == 1
 
 
 def test_their_tests_pass(project: Project) -> None:
-    assert project.tests("-m", "not redis").startswith("5 passed")
+    assert project.tests("-m", "not redis").startswith("6 passed")
 
 
 @pytest.mark.redis
@@ -99,7 +116,7 @@ def test_the_port_keeps_its_promise_on_redis_too(project: Project, redis_url: st
 
 def test_the_files_are_formatted_and_linted(project: Project) -> None:
     for command in (["format", "--check"], ["check"]):
-        ran = project.run("ruff", *command, "--no-cache", *project.new_files, *project.changed_files)
+        ran = project.run("ruff", *command, "--no-cache", *project.code)
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
@@ -111,7 +128,7 @@ def test_the_layers_and_types_hold(project: Project) -> None:
     assert layers.returncode == 0, layers.stdout + layers.stderr
     if (cache := ROOT / ".mypy_cache").exists():  # saves a minute
         shutil.copytree(cache, project.root / cache.name)
-    ours = [name for name in (*project.new_files, *project.changed_files) if not name.startswith("tests/")]
+    ours = [name for name in project.code if not name.startswith("tests/")]
     types = project.run("mypy", *ours)
     assert types.returncode == 0, types.stdout + types.stderr
 
@@ -125,12 +142,29 @@ async def kafka(tmp_path: Path) -> AsyncIterator[KafkaConnection]:
     await broker.stop()
 
 
+@pytest.fixture
+async def model_url() -> AsyncIterator[str]:
+    """A stand-in that has a wit for the new agent's question."""
+
+    def wit(title: str, system: str, content: str) -> dict[str, Any]:
+        assert (title, "complains" in system) == ("Trouble", True)
+        return {"trouble": "broken" if "broken" in content else "other"}
+
+    async with running(create_app(wit, ledger=Ledger(), faults=Faults())) as url:
+        yield url
+
+
 @pytest.mark.postgres
+@pytest.mark.redis
 @pytest.mark.system
-async def test_the_new_agent_runs_and_apologises(project: Project, kafka: KafkaConnection, postgres_dsn: str) -> None:
+async def test_the_new_agent_runs_and_apologises(
+    project: Project, kafka: KafkaConnection, postgres_dsn: str, redis_url: str, model_url: str
+) -> None:
     env = {
         "SWITCHYARD_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "SWITCHYARD_POSTGRES__DSN": postgres_dsn,
+        "SWITCHYARD_REDIS__URL": redis_url,
+        "SWITCHYARD_LLM__STANDIN_URL": model_url,
         "SWITCHYARD_TENANTS": "",
     }
     await apply_topics(kafka)
@@ -151,7 +185,7 @@ async def test_the_new_agent_runs_and_apologises(project: Project, kafka: KafkaC
             worker.kill()
             await worker.wait()
     assert (command["ticket_id"], command["to_email"]) == ("t-1", "ann@example.com")
-    assert command["text"].startswith("We are sorry")
+    assert command["text"] == "We are sorry for what came to you broken or wrong."
 
 
 async def _complain(kafka: KafkaConnection, dsn: str) -> None:

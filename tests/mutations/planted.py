@@ -287,4 +287,33 @@ BUGS = (
         "if false then add(",
         ("tests/contract/test_key_limits.py",),
     ),
+    # --- what others carry out ---
+    Bug(
+        "sends what is in doubt again without asking",
+        "state/outside.py",
+        "                return await self._reconcile(command, user_id)\n",
+        "                return await self._deliver(command, user_id)\n",
+        ("tests/contract/outlets/test_outlets.py",),
+    ),
+    Bug(
+        "takes a lost answer for no effect",
+        "state/outside.py",
+        "        except OutcomeUnknown as error:\n            await self._attempts.doubt(",
+        "        except ZeroDivisionError as error:\n            await self._attempts.doubt(",
+        ("tests/contract/outlets/test_outlets.py",),
+    ),
+    Bug(
+        "forgets that a mail server may have the message",
+        "state/mail.py",
+        "        self._handed_over = True\n",
+        "",
+        ("tests/contract/outlets/test_outlets.py",),
+    ),
+    Bug(
+        "times a step out once, and hands it to the agent when it is decided again",
+        "bus/middleware.py",
+        "            delivery.limit = limit  # it has expired too when its step is decided again\n",
+        "            pass\n",
+        (f"{UNIT}middleware.py",),
+    ),
 )

@@ -2,8 +2,8 @@
 
 import pytest
 
-from contracts.errors import StoreUnavailable
-from contracts.events import CancelOrder, Outcome, SendReply, ShopCommand
+from contracts.errors import EffectRefused, StoreUnavailable
+from contracts.events import CancelOrder, Outcome, ReviewRequested, SendReply, ShopCommand
 from contracts.ports import EffectResult
 from contracts.ticket import Desk, Round, Step, Ticket
 from contracts.values import Disposition
@@ -51,6 +51,26 @@ async def test_a_reply_is_sent_and_leaves_the_ticket_as_it_is() -> None:
     ticket = waiting(desk=Desk.CLOSED)
     assert await at.effects.handle(ticket, event_of(reply)) == Step(ticket)
     assert len(at.effects_port.entries_of("t1")) == 1
+
+
+async def test_a_reply_that_cannot_be_sent_goes_to_a_person_and_blocks_nothing() -> None:
+    class Refusing:
+        async def apply(self, command: ShopCommand, user_id: str) -> EffectResult:
+            raise EffectRefused("no")
+
+        async def send(self, command: SendReply) -> EffectResult:
+            raise EffectRefused("no such mailbox")
+
+    at = Desks()
+    effects = type(at.effects)(port=Refusing(), shop=at.shop, version="v")
+    reply = SendReply(ticket_id="t1", effect_key="r", round=1, to_email=ANN, subject="Re: x", text="Hello")
+    ticket = waiting(desk=Desk.CLOSED)
+    step = await effects.handle(ticket, event_of(reply))
+    [request] = step.emits
+    assert step.ticket == ticket
+    assert isinstance(request, ReviewRequested)
+    assert request.evidence["refusal"] == "no such mailbox"
+    assert request.evidence["command"]["text"] == "Hello"
 
 
 async def test_a_store_that_is_away_is_the_engines_business() -> None:

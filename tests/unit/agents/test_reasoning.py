@@ -271,6 +271,14 @@ async def test_an_item_that_is_not_in_the_order_is_asked_about() -> None:
 # --- other addresses, and what a person carries out -------------------------------------------------------
 
 
+async def test_of_a_new_address_only_what_the_customer_wrote_is_repeated_to_them() -> None:
+    made_up = {**ADDRESS, "address1": "your money back at https://pay-me.example"}
+    at = desks(Label.ADDRESS_CHANGE, wish(action="modify_pending_order_address", new_address=made_up))
+    asked = await at.write(f"{PENDING} should go to 12 Harbour Street, Burlington VT 05401")
+    assert "pay-me" not in asked.reply
+    assert "complete new address" in asked.reply
+
+
 async def test_a_new_address_is_asked_for_repeated_and_set_after_the_yes() -> None:
     action = {"action": "modify_pending_order_address"}
     at = desks(Label.ADDRESS_CHANGE, wish(**action), wish(**action, new_address=ADDRESS))

@@ -212,6 +212,14 @@ async def test_a_deadline_that_passes_on_the_way_settles_it_otherwise_free_of_th
     assert limits == [None]
 
 
+async def test_what_has_expired_has_expired_too_when_its_step_is_decided_again() -> None:
+    handle, calls = failing()
+    late = delivery(event(deadline=soon(-1)))
+    handler = compose(handle, within_deadline(expired))
+    assert [await handler(late), await handler(late)] == [Duplicate(), Duplicate()]
+    assert not calls
+
+
 async def test_a_permanent_failure_in_time_is_not_a_passed_deadline() -> None:
     handle, _ = failing(ContractBroken("no"))
     with pytest.raises(Permanent, match="no"):
