@@ -204,6 +204,26 @@ class AgentSettings(_Group):
     drain_timeout_s: float = Field(20, gt=0, le=300)
 
 
+class ReviewPolicy(_Group):
+    """What is done about a review that nobody decides in time."""
+
+    after: timedelta = Field(timedelta(days=1), gt=timedelta(0))
+    then: Literal["tell", "close", "hand_over"] = "tell"
+    reply: str = Field("", description="to the customer; a fixed one in their language when empty")
+    queue: str = Field("overdue", min_length=1, description="where hand_over puts it")
+
+
+class ReviewSettings(ReviewPolicy):
+    """The same for every tenant, but for what is set for one."""
+
+    tenants: dict[Identifier, ReviewPolicy] = Field(default_factory=dict)
+
+    def policy_of(self, tenant_id: str) -> ReviewPolicy:
+        """The tenant's policy: what is not set for it is as for all."""
+        own = self.tenants.get(tenant_id)
+        return self.model_copy(update=own.model_dump(exclude_unset=True)) if own else self
+
+
 class Settings(BaseSettings):
     """Everything that can be set, as `SWITCHYARD_<GROUP>__<NAME>`."""
 
@@ -214,6 +234,7 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     llm: LlmSettings = LlmSettings()
     agents: AgentSettings = AgentSettings()
+    review: ReviewSettings = ReviewSettings()
     tenants: Annotated[tuple[Identifier, ...], NoDecode] = ()  # empty: every tenant is served, all from one shop
 
     @field_validator("tenants", mode="before")

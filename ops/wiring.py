@@ -9,21 +9,24 @@ from typing import TYPE_CHECKING
 
 from agents.effects import Effects
 from agents.lookup import Lookup
+from agents.review import Review
 from bus.connection import KafkaConnection
 from bus.consumer import Worker
 from bus.options import WorkerOptions
 from contracts.errors import Misconfigured
 from contracts.models import Degrade
-from contracts.ports import Agent, ChatModel, EffectsPort, Shop
+from contracts.ports import Agent, ChatModel, EffectsPort, Leases, Reviews, Shop
 from contracts.topics import INBOX_OF_GROUP
 from contracts.values import Tier
 from ops.housekeeping import Housekeeping, in_background, retention
+from ops.review_timeouts import ReviewTimeouts
 from ops.settings import KafkaSettings, Settings
 from ops.versions import agent_version
 from state.effects import PostgresEffects
 from state.housekeeping import PostgresHousekeeping
 from state.migrate import migrate
 from state.pool import open_pool
+from state.reviews import PostgresReviews
 from state.shop import PostgresShop
 from state.stores import postgres_stores
 
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
     from agents.prompts import Prompt
 
-AGENTS = ("triage", "lookup", "reasoning", "effects")
+AGENTS = ("triage", "lookup", "reasoning", "effects", "review")
 
 
 def kafka_connection(settings: KafkaSettings) -> KafkaConnection:
@@ -71,6 +74,9 @@ async def worker(name: str, settings: Settings) -> AsyncIterator[Worker]:
         stores = postgres_stores(pool)
         housekeeping = Housekeeping(PostgresHousekeeping(pool).prune, stores.leases, keep)
         await open_until_stop.enter_async_context(in_background(housekeeping))
+        if name == "review":
+            timeouts = _review_timeouts(settings, pool, stores.leases)
+            await open_until_stop.enter_async_context(in_background(timeouts))
         yield Worker(
             agent,
             stores,
@@ -108,7 +114,20 @@ async def _agent(
     if name == "effects":
         port: EffectsPort = PostgresEffects(pool, settings.shop_of)
         return Effects(port=port, shop=shop, version=agent_version(name))
+    if name == "review":
+        reviews: Reviews = PostgresReviews(pool)
+        return Review(
+            reviews=reviews,
+            shop=shop,
+            version=agent_version(name),
+            due_after=lambda tenant_id: settings.review.policy_of(tenant_id).after,
+        )
     return await _asking_agent(name, settings, pool, shop, open_until_stop, needs)
+
+
+def _review_timeouts(settings: Settings, pool: asyncpg.Pool, leases: Leases) -> ReviewTimeouts:
+    """What keeps the tenants' time-out policies, beside the agent."""
+    return ReviewTimeouts(PostgresReviews(pool), leases, settings.review.policy_of)
 
 
 async def _asking_agent(

@@ -1,0 +1,48 @@
+"""Approval: what a person is asked to approve, as they change it, and whether the rules allow it now."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from agents import guard
+from contracts.errors import ContractBroken
+from contracts.events import ReviewRequested
+from contracts.ports import Shop
+from contracts.ticket import Proposal, Round, Ticket
+
+_FIXED = frozenset({"action", "order_id", "asked_in_round", "asked_of"})  # who asked for what is not a person's to say
+
+
+def proposal_in(asked: ReviewRequested) -> Proposal | None:
+    """The action that the evidence proposes, if it does."""
+    proposed = asked.evidence.get("proposal")
+    return Proposal.model_validate(proposed, extra="ignore") if proposed else None
+
+
+def draft_in(asked: ReviewRequested) -> str:
+    """The reply that the evidence drafts; empty when there is none."""
+    return str(asked.evidence.get("draft") or "")
+
+
+def changed(proposal: Proposal | None, changes: Mapping[str, Any]) -> Proposal | None:
+    """The proposal with a person's changes. Raises ContractBroken: it has no such field, or the value does not fit."""
+    if not changes:
+        return proposal
+    if proposal is None:
+        raise ContractBroken("no action is proposed that could be changed")
+    if wrong := _FIXED & set(changes):
+        raise ContractBroken(f"{', '.join(sorted(wrong))} of a proposal cannot be changed")
+    try:
+        return Proposal.model_validate(proposal.model_dump() | dict(changes))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ContractBroken(f"{where} of the proposal cannot be changed so: {first['msg']}") from error
+
+
+async def objection_now(shop: Shop, ticket: Ticket, round_: Round, proposal: Proposal) -> str | None:
+    """What the guard has against the proposal on the rows as they are now; None: it may be carried out."""
+    customer = await shop.customer(ticket.tenant_id, round_.from_email) if round_.from_email else None
+    order = await shop.order(ticket.tenant_id, proposal.order_id)
+    return guard.objection(proposal, customer, order)
