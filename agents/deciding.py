@@ -72,6 +72,7 @@ def to_a_person(
         "answered": case.answered.model_dump(mode="json") if case.answered else None,
         "model": wish.model_dump(mode="json") if wish else None,
         "proposal": proposal.model_dump(mode="json") if proposal else None,
+        "confirmed": case.answered is not None and consent(case.round_.body) is Consent.YES,
         "draft": wish.reply_draft.strip() if wish else "",
         "passages": [shown.model_dump(mode="json") for shown in case.shown() if wish and shown.id in wish.citations],
     }

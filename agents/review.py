@@ -102,7 +102,8 @@ def waits_for(ticket: Ticket, round_: Round, review: str) -> bool:
 
 def _hand_back(ticket: Ticket, round_: Round, desk: Desk, note: str) -> Step:
     """Let an agent decide again. Orders that the note names are the first ones meant."""
-    refs = tuple(dict.fromkeys([*order_refs(note), *round_.order_refs]))
+    written = round_.order_refs or order_refs(f"{round_.subject}\n{round_.body}", round_.order_ref)
+    refs = tuple(dict.fromkeys([*order_refs(note), *written]))
     given_back = reopened(round_, desk, _part(round_, note=note)).model_copy(update={"order_refs": refs})
     return hand_to(desk, ticket, given_back)
 

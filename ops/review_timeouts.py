@@ -30,7 +30,7 @@ class ReviewTimeouts:
     reviews: Reviews
     leases: Leases
     policy_of: Callable[[str], ReviewPolicy]  # a tenant's
-    look_every_s: float = 1.0
+    look_every_s: float = 2.0
     lease_s: float = 10.0
     owner: str = field(default_factory=lambda: uuid.uuid4().hex)
 

@@ -78,7 +78,9 @@ class Desk:
         if proposal is not None:
             objection = await objection_now(self.shop, ticket, ticket.round(review.request.round), proposal)
             amount = await self._amount(ticket, proposal)
+            confirmed = bool(review.request.evidence.get("confirmed"))
             does = {"action": proposal.action, "order_id": proposal.order_id, "amount_usd": amount}
+            does |= {"confirmed_by_customer": confirmed}
             return {"possible": objection is None, "why_not": objection, "does": does}
         if reply or draft_in(review.request):
             return {"possible": True, "why_not": None, "does": {"reply": reply or draft_in(review.request)}}

@@ -21,13 +21,14 @@ from contracts.events import (
     SendReply,
     TicketEscalated,
     TicketResolved,
+    TicketSubmitted,
     TriageRequested,
     caused_id,
 )
 from contracts.models import ModelRequest
 from contracts.ports import Agent
 from contracts.reviews import Move, ReviewFilter
-from contracts.ticket import Desk, Step
+from contracts.ticket import Desk, Signature, Step, time_out
 from contracts.values import Disposition
 from llm.scripted import ScriptedModel
 from llm.standin import wit
@@ -232,6 +233,29 @@ async def test_a_round_handed_back_is_decided_again_by_that_agent(to: str, hando
     assert at.ticket.rounds[0].order_refs[0] == PENDING
     assert at.ticket.rounds[0].deadline is None
     assert outcomes(followed)[0].decided_by == ""
+
+
+async def test_a_round_that_timed_out_before_triage_is_handed_back_with_the_orders_it_names() -> None:
+    at = office()
+    written = TicketSubmitted(ticket_id="t1", from_email=ANN, body=f"Where is my order {DELIVERED}?")
+    step = time_out(at.ticket, event_of(written), Signature("triage", "v"))
+    at.ticket = step.ticket
+    asked = next(one for one in step.emits if isinstance(one, ReviewRequested))
+    await at.agent.handle(at.ticket, event_of(asked, "asked"))
+    [outcome] = outcomes(await at.decide("hand_back", to="triage"))
+    assert (outcome.disposition, outcome.orders) == (Disposition.ANSWERED, (DELIVERED,))
+
+
+async def test_whether_the_customer_said_yes_is_part_of_the_evidence() -> None:
+    at = office(money_limit_usd=500)
+    await at.write(CANCEL)
+    at.reasoning = replace(at.reasoning, money_limit_usd=10)
+    await at.write("Yes, no longer needed.")
+    assert (await at.waiting()).evidence["confirmed"]
+    assert (await at.waiting()).evidence["proposal"]["reason"] == "no longer needed"
+    at = office()
+    await at.write(CANCEL)
+    assert not (await at.waiting()).evidence["confirmed"]
 
 
 async def test_lookup_answers_about_the_order_that_the_note_names() -> None:
