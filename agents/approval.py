@@ -1,7 +1,8 @@
 """Approval: what a person is asked to approve, as they change it, and whether the rules allow it now."""
 
 from collections.abc import Mapping
-from typing import Any
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -12,6 +13,13 @@ from contracts.ports import Shop
 from contracts.ticket import Proposal, Round, Ticket
 
 _FIXED = frozenset({"action", "order_id", "asked_in_round", "asked_of"})  # who asked for what is not a person's to say
+
+
+class Standing(NamedTuple):
+    """How a proposal stands at one moment: what the guard has against it, and else the money it would move, in USD."""
+
+    objection: str | None
+    amount: Decimal | None
 
 
 def proposal_in(asked: ReviewRequested) -> Proposal | None:
@@ -41,8 +49,9 @@ def changed(proposal: Proposal | None, changes: Mapping[str, Any]) -> Proposal |
         raise ContractBroken(f"{where} of the proposal cannot be changed so: {first['msg']}") from error
 
 
-async def objection_now(shop: Shop, ticket: Ticket, round_: Round, proposal: Proposal) -> str | None:
-    """What the guard has against the proposal on the rows as they are now; None: it may be carried out."""
+async def standing(shop: Shop, ticket: Ticket, round_: Round, proposal: Proposal) -> Standing:
+    """How the proposal stands on the rows as they are now."""
     customer = await shop.customer(ticket.tenant_id, round_.from_email) if round_.from_email else None
     order = await shop.order(ticket.tenant_id, proposal.order_id)
-    return guard.objection(proposal, customer, order)
+    objection = guard.objection(proposal, customer, order)
+    return Standing(objection, guard.money_moved(proposal, order) if order and objection is None else None)

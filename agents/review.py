@@ -1,16 +1,18 @@
 """Review: keeps what waits for a person, and turns what the person decided into the round's next step."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from agents.approval import changed, draft_in, objection_now, proposal_in
+from agents.approval import changed, draft_in, proposal_in, standing
 from agents.deciding import commanded
 from agents.order_refs import order_refs
 from agents.replies import say
 from contracts.errors import ContractBroken
 from contracts.events import Event, ReviewDecided, ReviewRequested, ReviewTimedOut
 from contracts.ports import Reviews, Shop
+from contracts.reviews import Move
 from contracts.ticket import (
     Desk,
     PersonsPart,
@@ -19,6 +21,7 @@ from contracts.ticket import (
     Step,
     Ticket,
     close,
+    effect_key,
     escalate,
     hand_to,
     reopened,
@@ -54,8 +57,11 @@ class Review:
             return Step(ticket)
         review = await self.reviews.find(data.review_id)
         round_ = ticket.round(data.round)
-        is_said_here = review is not None and review.moved_by_event == event.id
-        if review is None or not is_said_here or not waits_for(ticket, round_, data.review_id):
+        if review is None or review.moved_by_event != event.id:
+            return Step(ticket)
+        if is_beside(ticket, round_, data.review_id):
+            return _write_again(ticket, round_, review.request, data)
+        if not waits_for(ticket, round_, data.review_id):
             return Step(ticket)
         if isinstance(data, ReviewTimedOut):
             return self._time_out(ticket, round_, data)
@@ -72,7 +78,7 @@ class Review:
                 raise ContractBroken("there is nothing to answer with")
             answered = round_.model_copy(update={"person": part})
             return close(ticket, answered, Disposition.ANSWERED, self._signature, reply=reply)
-        if objection := await objection_now(self.shop, ticket, round_, proposal):
+        if objection := (await standing(self.shop, ticket, round_, proposal)).objection:
             reason = f"{decided.decided_by} approved it, but {objection}"
             return escalate(ticket, round_, self._signature, reason=reason, reply="", evidence=asked.evidence)
         return commanded(proposal, ticket, reopened(round_, Desk.EFFECTS, part))
@@ -98,6 +104,20 @@ class Review:
 def waits_for(ticket: Ticket, round_: Round, review: str) -> bool:
     """Whether this review's decision is what the round waits for."""
     return round_.waits_for_a_person and review_id(ticket, round_) == review
+
+
+def is_beside(ticket: Ticket, round_: Round, review: str) -> bool:
+    """Whether a review is about something else than how the round ends: a reply that did not arrive, say."""
+    return not review.startswith(effect_key(ticket, round_.number, "review"))
+
+
+def _write_again(ticket: Ticket, round_: Round, asked: ReviewRequested, move: Move) -> Step:
+    """Send what a person decided about something beside the round, which stays as it ended."""
+    text = (move.reply or draft_in(asked)) if isinstance(move, ReviewDecided) else ""
+    if not text or not round_.from_email:
+        return Step(ticket)
+    digest = hashlib.sha256(asked.review_id.encode()).hexdigest()[:24]
+    return Step(ticket, (reply_command(ticket, round_, text, f"review/{digest}"),))
 
 
 def _hand_back(ticket: Ticket, round_: Round, desk: Desk, note: str) -> Step:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agents import guard
-from agents.approval import changed, draft_in, objection_now, proposal_in
+from agents.approval import changed, draft_in, proposal_in, standing
+from agents.review import is_beside
 from contracts.errors import ContractBroken, SupportError
 from contracts.events import ReviewDecided
 from contracts.ports import Reviews, Shop, TicketStore
@@ -64,32 +64,39 @@ class Desk:
     async def _check(self, review: Review, decided: ReviewDecided) -> None:
         if not review.is_open:
             raise SupportError(f"review {review.request.review_id} cannot be decided any more: {what_became(review)}")
-        if decided.decision not in ("approve", "edit"):
-            return
+        if decided.decision == "hand_back":
+            await self._check_hand_back(review)
+        elif decided.decision != "answer":
+            await self._check_approval(review, decided)
+
+    async def _check_approval(self, review: Review, decided: ReviewDecided) -> None:
         proposal = changed(proposal_in(review.request), decided.changes)
         approval = await self._approval(review, await self._ticket(review), proposal, decided.reply)
         if not approval["possible"]:
             raise SupportError(f"review {review.request.review_id} cannot be approved: {approval['why_not']}")
+
+    async def _check_hand_back(self, review: Review) -> None:
+        ticket = await self._ticket(review)
+        if is_beside(ticket, ticket.round(review.request.round), review.request.review_id):
+            raise SupportError(f"review {review.request.review_id} is not about how its round ends: answer it")
 
     async def _approval(
         self, review: Review, ticket: Ticket, proposal: Proposal | None, reply: str = ""
     ) -> dict[str, Any]:
         """What approving would do now, or why it cannot be done."""
         if proposal is not None:
-            objection = await objection_now(self.shop, ticket, ticket.round(review.request.round), proposal)
-            amount = await self._amount(ticket, proposal)
-            confirmed = bool(review.request.evidence.get("confirmed"))
-            does = {"action": proposal.action, "order_id": proposal.order_id, "amount_usd": amount}
-            does |= {"confirmed_by_customer": confirmed}
+            objection, amount = await standing(self.shop, ticket, ticket.round(review.request.round), proposal)
+            does = {
+                "action": proposal.action,
+                "order_id": proposal.order_id,
+                "amount_usd": None if amount is None else float(amount),
+                "confirmed_by_customer": bool(review.request.evidence.get("confirmed")),
+            }
             return {"possible": objection is None, "why_not": objection, "does": does}
         if reply or draft_in(review.request):
             return {"possible": True, "why_not": None, "does": {"reply": reply or draft_in(review.request)}}
         why_not = "it holds neither a proposed action nor a drafted reply; answer it or hand it back"
         return {"possible": False, "why_not": why_not, "does": None}
-
-    async def _amount(self, ticket: Ticket, proposal: Proposal) -> float | None:
-        order = await self.shop.order(ticket.tenant_id, proposal.order_id)
-        return float(guard.money_moved(proposal, order)) if order else None
 
     async def _find(self, review_id: str) -> Review:
         review = await self.reviews.find(review_id)

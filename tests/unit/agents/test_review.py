@@ -377,6 +377,21 @@ async def test_what_the_effects_agent_was_refused_comes_back_to_a_person() -> No
     assert outcomes(followed)[0].decided_by == ""
 
 
+async def test_a_review_beside_the_round_writes_to_the_customer_once_and_leaves_the_round_as_it_ended() -> None:
+    at = office()
+    await at.write(f"Where is my order {DELIVERED}?")
+    about = {"ticket_id": "t1", "round": 1, "asked_by": "effects", "reason": "unsent"}
+    for reply, told in (("", "What we wrote."), ("By letter now.", "By letter now.")):
+        more = {"review_id": f"reply/unsent/{reply}", "evidence": {"draft": "What we wrote."}}
+        asked = ReviewRequested.model_validate(about | more)
+        await at.agent.handle(at.ticket, event_of(asked, "asked"))
+        before = at.ticket
+        followed = await at.decide("approve" if not reply else "answer", reply=reply)
+        assert [type(one) for one in followed] == [SendReply]
+        assert at.sent()[-1] == told
+        assert at.ticket == before
+
+
 async def test_what_is_only_partly_known_cannot_be_approved() -> None:
     orders = [order for order in ORDERS if order.order_id == PENDING]
     at = office(export=replace(EXPORT, orders=tuple(orders)))

@@ -92,6 +92,14 @@ async def test_without_a_proposal_and_a_draft_only_an_edit_with_words_can_be_sen
     assert decided["last_move"]["reply"] == "Hello."
 
 
+async def test_what_is_not_about_the_rounds_end_cannot_be_handed_back() -> None:
+    at = await at_the_counter(ASKS_FOR_A_PERSON)
+    asked = (await at.office.waiting()).model_copy(update={"review_id": "reply/unsent"})
+    await at.office.reviews.open(asked, "e-unsent", due_in_s=60)
+    with pytest.raises(SupportError, match="review reply/unsent is not about how its round ends: answer it"):
+        await at.desk.decide("reply/unsent", by("mia", "hand_back", to="triage"))
+
+
 async def test_who_comes_second_is_told_who_decided_and_what() -> None:
     at = await at_the_counter(CANCEL)
     review_id = await at.review_id()
