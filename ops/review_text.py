@@ -65,7 +65,7 @@ def as_lines(reviews: list[dict[str, Any]]) -> str:
         + (f"  [{one['queue']}]" * bool(one["queue"]))
         for one in reviews
     ]
-    return "\n".join(lines)
+    return _plain("\n".join(lines))
 
 
 def as_text(shown: Mapping[str, Any]) -> str:
@@ -73,12 +73,14 @@ def as_text(shown: Mapping[str, Any]) -> str:
     lines = [as_lines([dict(shown)]), f"  due: {shown['due_at'] or '-'}", "conversation:"]
     for one in shown["conversation"]:
         ended = one["disposition"] or one["desk"]
-        lines.append(f"  round {one['round']} ({ended}), {one['from'] or 'unknown sender'}: {one['subject']}".rstrip())
+        who, about = one["from"] or "unknown sender", " ".join(one["subject"].split())
+        lines.append(f"  round {one['round']} ({ended}), {who}: {about}".rstrip())
         lines += [f"    > {line}" for line in one["text"].splitlines()]
         lines += [f"    < {line}" for line in one["reply"].splitlines()]
     lines.append("evidence:")
-    lines += [f"  {name}: {_shown(value)}" for name, value in shown["evidence"].items() if value]
-    return "\n".join([*lines, _approval_line(shown["approve"])])
+    for name, value in shown["evidence"].items():
+        lines += [f"  {name}: {_shown(one)}" for one in (value if isinstance(value, list) else [value]) if one]
+    return _plain("\n".join([*lines, _approval_line(shown["approve"])]))
 
 
 def _shown(value: Any) -> str:
@@ -86,7 +88,12 @@ def _shown(value: Any) -> str:
         return "; ".join(map(_shown, value))
     if isinstance(value, dict):
         return ", ".join(f"{name} {_shown(one)}" for name, one in value.items() if one not in (None, [], ""))
-    return str(value)
+    return str(value).strip().replace("\n", "\n    ")
+
+
+def _plain(text: str) -> str:
+    """Text without what a terminal would obey: strangers wrote some of it."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _approval_line(approval: Mapping[str, Any]) -> str:

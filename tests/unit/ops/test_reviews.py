@@ -147,6 +147,13 @@ async def test_reviews_are_listed_a_line_each() -> None:
     assert as_lines(await at.desk.listed(ReviewFilter(tenant_id="another"))) == "nothing waits for a person"
 
 
+async def test_a_terminal_is_not_told_to_do_what_a_customer_wrote() -> None:
+    at = await at_the_counter(f"{ASKS_FOR_A_PERSON} \x1b]0;root\x07\r\x9b2J")
+    shown = await at.desk.shown(await at.review_id())
+    assert all(character.isprintable() or character == "\n" for character in as_text(shown))
+    assert "\x1b" in shown["conversation"][0]["text"]
+
+
 async def test_an_unknown_review_is_said_to_be_unknown() -> None:
     at = await at_the_counter(CANCEL)
     with pytest.raises(SupportError, match="there is no review 'r9'"):
