@@ -73,7 +73,8 @@ class Desk:
         proposal = changed(proposal_in(review.request), decided.changes)
         approval = await self._approval(review, await self._ticket(review), proposal, decided.reply)
         if not approval["possible"]:
-            raise SupportError(f"review {review.request.review_id} cannot be approved: {approval['why_not']}")
+            why_not = f"{approval['why_not']}; answer it or hand it back"
+            raise SupportError(f"review {review.request.review_id} cannot be approved: {why_not}")
 
     async def _check_hand_back(self, review: Review) -> None:
         ticket = await self._ticket(review)
@@ -95,7 +96,7 @@ class Desk:
             return {"possible": objection is None, "why_not": objection, "does": does}
         if reply or draft_in(review.request):
             return {"possible": True, "why_not": None, "does": {"reply": reply or draft_in(review.request)}}
-        why_not = "it holds neither a proposed action nor a drafted reply; answer it or hand it back"
+        why_not = "it holds neither a proposed action nor a drafted reply"
         return {"possible": False, "why_not": why_not, "does": None}
 
     async def _find(self, review_id: str) -> Review:

@@ -192,10 +192,8 @@ async def _approve_in_vain(house: House, review_id: str, order: Order) -> None:
         json.dumps(changed),
     )
     code, told = await house.system.run("review", "approve", review_id, "--by", "mia")
-    assert (code, told.strip()) == (
-        1,
-        f"switchyard: review {review_id} cannot be approved: the order is processed",
-    )
+    assert code == 1
+    assert f"switchyard: review {review_id} cannot be approved: the order is processed" in told
     await command(house, "answer", review_id, "--reply", "It is on its way already.", "--by", "mia")
     [outcome] = await until_resolved(house, "t-changed")
     assert (outcome["reply"], outcome["actions"]) == ("It is on its way already.", [])
