@@ -211,6 +211,17 @@ async def test_a_draft_that_is_approved_is_sent_as_it_is_and_one_that_is_edited_
         assert outcome.reply == at.sent()[-1] == (reply or asked.evidence["draft"])
 
 
+async def test_what_an_unsure_model_would_do_is_proposed_of_the_customers_own_rows_and_can_be_approved() -> None:
+    at = office(model=unsure_model(), money_limit_usd=500)
+    await at.write(CANCEL)
+    asked = await at.waiting()
+    assert asked.reason == "the model is unsure"
+    assert (asked.evidence["proposal"]["order_id"], asked.evidence["proposal"]["asked_of"]) == (PENDING, ANN)
+    [outcome] = outcomes(await at.decide("approve"))
+    assert (outcome.disposition, outcome.decided_by) == (Disposition.ACTED, "mia")
+    assert (await at.order(PENDING)).status == "cancelled"
+
+
 async def test_a_person_answers_in_words_of_their_own_and_nothing_else_is_done() -> None:
     at = office()
     await at.write(CANCEL)
