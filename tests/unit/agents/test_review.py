@@ -150,7 +150,7 @@ async def test_an_approval_of_what_the_rows_no_longer_allow_is_asked_about_again
     assert [type(one) for one in followed] == [TicketEscalated, ReviewRequested]  # the customer was told before
     again = await at.waiting()
     assert again.review_id.endswith("/review/2")
-    assert again.reason == f"mia approved it, but the order is {status}"
+    assert again.reason.startswith(f"mia approved it, but the order is {status}")
     assert again.evidence["proposal"]["order_id"] == PENDING
     assert outcomes(followed)[0].decided_by == ""
     assert (await at.order(PENDING)).status == status
@@ -162,7 +162,7 @@ async def test_the_order_of_another_customer_cannot_be_approved() -> None:
     at.shop._orders["main", PENDING] = (await at.order(PENDING)).model_copy(update={"user_id": "ben"})
     followed = await at.decide("approve")
     assert not any(isinstance(one, CancelOrder) for one in followed)
-    assert (await at.waiting()).reason.endswith("the order is not the customer's")
+    assert "the order is not the customer's" in (await at.waiting()).reason
 
 
 async def test_an_edit_changes_the_action_and_what_the_customer_reads() -> None:
@@ -195,7 +195,7 @@ async def test_an_item_that_is_not_in_the_order_is_refused_also_to_a_person() ->
     at = office()
     await at.write(f"I want to return order {DELIVERED}.")
     await at.decide("edit", changes={"item_ids": ["#W9-0"]})
-    assert (await at.waiting()).reason == "mia approved it, but an item is not in the order"
+    assert (await at.waiting()).reason.startswith("mia approved it, but an item is not in the order")
     assert (await at.order(DELIVERED)).status == "delivered"
 
 
@@ -409,4 +409,4 @@ async def test_what_is_only_partly_known_cannot_be_approved() -> None:
     await at.write(f"Please cancel order {PENDING}.", sender=ANN)
     followed = await at.decide("approve")
     assert outcomes(followed)[0].disposition is Disposition.ESCALATED
-    assert (await at.waiting()).reason == "mia approved it, but the customer has not given: cancel_reason"
+    assert (await at.waiting()).reason.startswith("mia approved it, but the customer has not given: cancel_reason")
