@@ -15,7 +15,7 @@ from bus.consumer import Worker
 from bus.options import WorkerOptions
 from contracts.errors import Misconfigured
 from contracts.models import Degrade
-from contracts.ports import Agent, ChatModel, EffectsPort, Leases, Reviews, Shop
+from contracts.ports import Agent, ChatModel, EffectsPort, Reviews, Shop
 from contracts.topics import INBOX_OF_GROUP
 from contracts.values import Tier
 from ops.housekeeping import Housekeeping, in_background, retention
@@ -24,6 +24,7 @@ from ops.settings import KafkaSettings, Settings
 from ops.versions import agent_version
 from state.effects import PostgresEffects
 from state.housekeeping import PostgresHousekeeping
+from state.leases import PostgresLeases
 from state.migrate import migrate
 from state.pool import open_pool
 from state.reviews import PostgresReviews
@@ -74,9 +75,6 @@ async def worker(name: str, settings: Settings) -> AsyncIterator[Worker]:
         stores = postgres_stores(pool)
         housekeeping = Housekeeping(PostgresHousekeeping(pool).prune, stores.leases, keep)
         await open_until_stop.enter_async_context(in_background(housekeeping))
-        if name == "review":
-            timeouts = _review_timeouts(settings, pool, stores.leases)
-            await open_until_stop.enter_async_context(in_background(timeouts))
         yield Worker(
             agent,
             stores,
@@ -115,19 +113,20 @@ async def _agent(
         port: EffectsPort = PostgresEffects(pool, settings.shop_of)
         return Effects(port=port, shop=shop, version=agent_version(name))
     if name == "review":
-        reviews: Reviews = PostgresReviews(pool)
-        return Review(
-            reviews=reviews,
-            shop=shop,
-            version=agent_version(name),
-            due_after=lambda tenant_id: settings.review.policy_of(tenant_id).after,
-        )
+        return await _review(settings, pool, shop, open_until_stop)
     return await _asking_agent(name, settings, pool, shop, open_until_stop, needs)
 
 
-def _review_timeouts(settings: Settings, pool: asyncpg.Pool, leases: Leases) -> ReviewTimeouts:
-    """What keeps the tenants' time-out policies, beside the agent."""
-    return ReviewTimeouts(PostgresReviews(pool), leases, settings.review.policy_of)
+async def _review(
+    settings: Settings, pool: asyncpg.Pool, shop: Shop, open_until_stop: contextlib.AsyncExitStack
+) -> Agent:
+    """The agent of the reviews; what keeps the tenants' time-out policies runs beside it."""
+    reviews: Reviews = PostgresReviews(pool)
+    policy_of = settings.review.policy_of
+    timeouts = ReviewTimeouts(reviews, PostgresLeases(pool), policy_of)
+    await open_until_stop.enter_async_context(in_background(timeouts))
+    version = agent_version("review")
+    return Review(reviews=reviews, shop=shop, version=version, due_after=lambda tenant_id: policy_of(tenant_id).after)
 
 
 async def _asking_agent(
