@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from agents import guard
 from agents.facts import Found
 from agents.policy import relevant
-from agents.quoting import quoted
+from agents.quoting import colleagues_note, quoted
 from contracts.shop import ActionKind, Customer, Order, Passage
 from contracts.ticket import Proposal, Round, Ticket
 
@@ -67,6 +67,7 @@ class Case:
             parts.append(f"<order>{json.dumps(shown, ensure_ascii=False)}</order>")
         if self.answered:
             parts.append(f"<proposal>{self.answered.model_dump_json(exclude={'asked_of'})}</proposal>")
+        parts.extend(colleagues_note(self.round_))
         return "\n".join(parts)
 
 

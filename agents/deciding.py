@@ -6,7 +6,7 @@ from decimal import Decimal
 from agents import action_replies, guard
 from agents.answers import ReasoningProposal
 from agents.case import Case, OrderCase
-from agents.details import alternative, with_stated_reason
+from agents.details import alternative, proposed, with_stated_reason
 from agents.followups import Consent, consent
 from agents.replies import say
 from contracts.events import ACTION_OF_COMMAND, CancelOrder, ChangeAddress, ReturnItems, ShopCommand
@@ -46,26 +46,52 @@ def ask(
     """Ask the customer for what is missing, or for the yes; a person has it where the money is above the limit."""
     amount = guard.money_moved(proposal, case.order)
     if amount > money_limit_usd:
-        return to_a_person(case, by, "the amount is above the limit", calls=calls)
+        return to_a_person(case, by, "the amount is above the limit", calls=calls, proposal=proposal)
     asked = proposal.model_copy(update={"asked_in_round": case.round_.number})
     ticket = case.ticket.model_copy(update={"proposal": asked, "question": None})
     return close(ticket, case.round_, Disposition.NEEDS_CUSTOMER, by, reply=_question(case, asked, amount), calls=calls)
 
 
 def to_a_person(
-    case: Case, by: Signature, reason: str, wish: ReasoningProposal | None = None, calls: Sequence[ModelCall] = ()
+    case: Case,
+    by: Signature,
+    reason: str,
+    wish: ReasoningProposal | None = None,
+    calls: Sequence[ModelCall] = (),
+    proposal: Proposal | None = None,
 ) -> Step:
-    """Hand the round to a person with everything known. An open proposal of this customer ends here."""
+    """Hand the round to a person with everything known. An open proposal of this customer ends here.
+
+    What the person can have done by approving is the proposal, or where there is none, the sending of the draft.
+    """
+    proposal = proposal or _wished(case, wish)
     evidence = {
         "text": case.said,
         "lookup": case.round_.lookup.model_dump(mode="json") if case.round_.lookup else None,
         "assessment": [assessment.model_dump(mode="json") for assessment in case.round_.assessment],
         "answered": case.answered.model_dump(mode="json") if case.answered else None,
         "model": wish.model_dump(mode="json") if wish else None,
+        "proposal": proposal.model_dump(mode="json") if proposal else None,
+        "confirmed": case.answered is not None and consent(case.round_.body) is Consent.YES,
+        "draft": wish.reply_draft.strip() if wish else "",
+        "passages": [shown.model_dump(mode="json") for shown in case.shown() if wish and shown.id in wish.citations],
     }
     ticket = case.ticket.model_copy(update={"proposal": None}) if case.answered else case.ticket
     reply = say("colleague", case.round_.language)
     return escalate(ticket, case.round_, by, reason=reason, reply=reply, evidence=evidence, calls=calls)
+
+
+def commanded(proposal: Proposal, ticket: Ticket, round_: Round) -> Step:
+    """Order what is proposed; the round waits at the effects desk until it is done."""
+    waiting = round_.model_copy(update={"desk": Desk.EFFECTS})
+    return Step(ticket.with_round(waiting), (_command(proposal, ticket, round_),))
+
+
+def _wished(case: Case, wish: ReasoningProposal | None) -> Proposal | None:
+    """What the model would have done, made of the customer's own rows."""
+    if wish is None or wish.action is None or not isinstance(case, OrderCase):
+        return None
+    return proposed(case, wish.action, wish)
 
 
 def _leave_as_it_is(case: OrderCase, by: Signature) -> Step:
@@ -75,12 +101,10 @@ def _leave_as_it_is(case: OrderCase, by: Signature) -> Step:
 
 def _carry_out(case: OrderCase, proposal: Proposal, by: Signature, money_limit_usd: float) -> Step:
     if objection := guard.objection(proposal, case.customer, case.order):
-        return to_a_person(case, by, objection)
+        return to_a_person(case, by, objection, proposal=proposal)
     if guard.money_moved(proposal, case.order) > money_limit_usd:
-        return to_a_person(case, by, "the amount is above the limit")
-    command = _command(proposal, case.ticket, case.round_)
-    ticket = case.ticket.model_copy(update={"proposal": None})
-    return Step(ticket.with_round(case.round_.model_copy(update={"desk": Desk.EFFECTS})), (command,))
+        return to_a_person(case, by, "the amount is above the limit", proposal=proposal)
+    return commanded(proposal, case.ticket.model_copy(update={"proposal": None}), case.round_)
 
 
 def _question(case: OrderCase, proposal: Proposal, amount: Decimal) -> str:

@@ -71,7 +71,7 @@ class Effects:
             return escalate(ticket, round_, by, reason="the shop refused the effect", reply=reply, evidence=evidence)
         kind = ACTION_OF_COMMAND[type(command)]
         taken = TakenAction(kind=kind, order_id=command.order_id, amount=result.amount)
-        reply = _done(command, result)
+        reply = (round_.person.reply if round_.person else "") or _done(command, result)
         return close(ticket, round_, Disposition.ACTED, by, reply=reply, actions=[taken])
 
     async def _user_id(self, ticket: Ticket, round_: Round) -> str:

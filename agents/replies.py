@@ -23,6 +23,9 @@ _TEXTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "no_orders": "There is no order under your e-mail address. If you ordered with another address, please "
             "write to us from that one.",
             "colleague": "Thank you for your message. A colleague will look into it and write to you.",
+            "still_waiting": "Thank you for your patience. Your message is still with our team; we will write to you.",
+            "closed_unanswered": "We are sorry that we have not managed to deal with your message. If it still "
+            "matters to you, please write to us again.",
             "out_of_scope": "Thank you for your message. We can help with orders, deliveries, returns, payments and "
             "accounts at our shop, and cannot help with this request.",
             "pending": "pending",
@@ -46,6 +49,9 @@ _TEXTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "no_orders": "Unter Ihrer E-Mail-Adresse liegt keine Bestellung vor. Falls Sie mit einer anderen Adresse "
             "bestellt haben, schreiben Sie uns bitte von dort.",
             "colleague": "Vielen Dank für Ihre Nachricht. Eine Kollegin oder ein Kollege meldet sich bei Ihnen.",
+            "still_waiting": "Danke für Ihre Geduld. Ihre Nachricht liegt noch bei unserem Team; wir melden uns.",
+            "closed_unanswered": "Leider sind wir nicht dazu gekommen, Ihre Nachricht zu bearbeiten. Falls sie noch "
+            "wichtig für Sie ist, schreiben Sie uns bitte noch einmal.",
             "out_of_scope": "Vielen Dank für Ihre Nachricht. Wir helfen bei Bestellungen, Lieferungen, Rückgaben, "
             "Zahlungen und Konten unseres Shops; hierbei können wir leider nicht helfen.",
             "pending": "offen",
@@ -69,6 +75,9 @@ _TEXTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "no_orders": "No hay ningún pedido con su dirección de correo. Si pidió con otra dirección, escríbanos "
             "desde ella.",
             "colleague": "Gracias por su mensaje. Un compañero lo revisará y le escribirá.",
+            "still_waiting": "Gracias por su paciencia. Nuestro equipo sigue con su mensaje y le escribirá.",
+            "closed_unanswered": "Lamentamos no haber podido atender su mensaje. Si todavía es importante para usted, "
+            "escríbanos de nuevo.",
             "out_of_scope": "Gracias por su mensaje. Ayudamos con pedidos, entregas, devoluciones, pagos y cuentas de "
             "nuestra tienda; con esta petición no podemos ayudarle.",
             "pending": "pendiente",
@@ -92,6 +101,9 @@ _TEXTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "no_orders": "Il n'y a aucune commande à votre adresse. Si vous avez commandé avec une autre adresse, "
             "écrivez-nous depuis celle-ci.",
             "colleague": "Merci de votre message. Une personne de notre équipe l'examinera et vous écrira.",
+            "still_waiting": "Merci de votre patience. Notre équipe a toujours votre message et vous écrira.",
+            "closed_unanswered": "Nous regrettons de ne pas avoir pu traiter votre message. S'il est toujours "
+            "d'actualité, écrivez-nous à nouveau.",
             "out_of_scope": "Merci de votre message. Nous aidons pour les commandes, livraisons, retours, paiements "
             "et comptes de notre boutique ; nous ne pouvons pas aider pour cette demande.",
             "pending": "en attente",

@@ -8,10 +8,10 @@ from agents.answers import TriageVerdict
 from agents.followups import answers_proposal, answers_question, may_answer
 from agents.order_refs import order_refs
 from agents.prompts import Prompt
-from agents.quoting import quoted
+from agents.quoting import colleagues_note, quoted
 from agents.replies import say
 from contracts.errors import ModelAnswerUnusable, ModelDenied
-from contracts.events import CustomerReplied, Event, TicketSubmitted
+from contracts.events import CustomerReplied, Event, TicketSubmitted, TriageRequested
 from contracts.models import CallContext, ModelAnswer, ModelCall, ModelRequest
 from contracts.ports import ChatModel
 from contracts.ticket import Desk, Round, Signature, Step, Ticket, close, escalate, hand_to
@@ -42,7 +42,8 @@ DESK_OF_LABEL: Mapping[Label, Desk] = MappingProxyType(
 class Triage:
     """Opens a round for every message and hands it to a desk; asks for a person when unsure.
 
-    Consumes TicketSubmitted, CustomerReplied. Emits LookupRequested or ReasoningRequested, or the round's outcome.
+    Consumes TicketSubmitted, CustomerReplied, TriageRequested (a person gives a round back). Emits LookupRequested or
+    ReasoningRequested, or the round's outcome.
     A message that answers what we asked goes to the desk that asked, without a verdict of the model.
     """
 
@@ -54,6 +55,10 @@ class Triage:
 
     async def handle(self, ticket: Ticket, event: Event) -> Step:
         """Return the next step; a message submitted before changes nothing. An error of the model passes through."""
+        if isinstance(event.data, TriageRequested):
+            given_back = ticket.round(event.data.round)
+            is_ours = given_back.desk is Desk.TRIAGE
+            return await self._triage(ticket, given_back, event) if is_ours else Step(ticket)
         if not isinstance(event.data, TicketSubmitted | CustomerReplied) or _is_known(ticket, event):
             return Step(ticket)
         opened = ticket.open_round(event)
@@ -79,7 +84,7 @@ class Triage:
         request = ModelRequest(
             tier=self.prompt.tier,
             system=self.prompt.text,
-            content=quoted("ticket", _text(round_), max_chars=MAX_TEXT_CHARS),
+            content="\n".join([*colleagues_note(round_), quoted("ticket", _text(round_), max_chars=MAX_TEXT_CHARS)]),
             answer=TriageVerdict,
             max_output_tokens=300,
             escalate_below=self.min_confidence,

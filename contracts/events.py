@@ -75,6 +75,12 @@ class CustomerReplied(Payload):
 # --- handoffs between agents ------------------------------------------------------------------------------
 
 
+class TriageRequested(Payload):
+    """A person hands a round back to triage."""
+
+    round: int = Field(ge=1)
+
+
 class LookupRequested(Payload):
     """Triage hands a round to lookup."""
 
@@ -110,13 +116,26 @@ class ReviewRequested(Payload):
 
 
 class ReviewDecided(Payload):
-    """A person decided."""
+    """A person decided. It counts when the table of reviews names it as what closed the review."""
 
     review_id: Identifier
     round: int = Field(ge=1)
-    decision: Literal["approve", "answer", "hand_back"]
+    decision: Literal["approve", "edit", "answer", "hand_back"]
     decided_by: str
-    reply: FreeText = ""
+    reply: FreeText = ""  # what the customer is to read; "": what the agent, or the model, wrote
+    changes: dict[str, Any] = Field(default_factory=dict)  # edit: fields of the proposal, with their new values
+    to: Literal["triage", "lookup", "reasoning"] | None = None  # hand_back: whose turn it is
+    note: FreeText = ""  # hand_back: what that agent is to know
+
+
+class ReviewTimedOut(Payload):
+    """Nobody decided in time; `then` is what the tenant's policy says."""
+
+    review_id: Identifier
+    round: int = Field(ge=1)
+    then: Literal["tell", "close", "hand_over"]
+    reply: FreeText = ""  # what the customer is to read; "": a fixed reply in their language
+    queue: str = ""  # hand_over: whose turn it is
 
 
 # --- support.effects.v1: commands -------------------------------------------------------------------------
@@ -185,6 +204,7 @@ class Outcome(Payload):
     cost_usd: Money
     lookup: Facts | None = None
     assessment: tuple[Assessment, ...] = ()
+    decided_by: str = ""  # the person, where one decided
 
 
 class TicketResolved(Outcome):

@@ -10,8 +10,9 @@ from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from contracts.errors import ContractBroken, TenantMismatch, VersionConflict
-from contracts.events import Event, SendReply, ShopCommand
+from contracts.events import Event, ReviewRequested, SendReply, ShopCommand
 from contracts.models import AnswerT, CallContext, ModelAnswer, ModelRequest
+from contracts.reviews import Move, Review, ReviewFilter
 from contracts.shop import Customer, Order, Passage
 from contracts.ticket import Step, Ticket
 from contracts.values import Money
@@ -247,6 +248,31 @@ class Stores:
     leases: Leases
 
 
+# --- reviews ----------------------------------------------------------------------------------------------
+
+
+class Reviews(Protocol):
+    """What people are asked to decide: the one place that says what is open, and who decided what is not."""
+
+    async def open(self, request: ReviewRequested, event_id: str, *, due_in_s: float) -> None:
+        """Note a review that an event asks for. One that is noted stays as it is."""
+
+    async def find(self, review_id: str) -> Review | None:
+        """The review as it is now."""
+
+    async def matching(self, wanted: ReviewFilter, *, limit: int) -> Sequence[Review]:
+        """The reviews that are wanted, longest waiting first."""
+
+    async def overdue(self, *, limit: int) -> Sequence[Review]:
+        """Open reviews whose due time passed, by the database's clock, longest ago first."""
+
+    async def move(self, review: Review, move: Move, record: OutgoingRecord) -> bool:
+        """Make a move on an open review, and store the event that tells of it to be published, in one write.
+
+        False: the review is no longer at this version, or no longer open, and nothing is stored.
+        """
+
+
 # --- paid results and history -----------------------------------------------------------------------------
 
 
@@ -262,7 +288,7 @@ class TimelineEntry:
     """One thing that happened to a ticket. `at` is database time, UTC."""
 
     at: datetime
-    what: str  # handled | emitted | effect
+    what: str  # handled | emitted | effect | person
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 

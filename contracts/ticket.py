@@ -23,13 +23,15 @@ from contracts.events import (
     ReviewRequested,
     SendReply,
     TicketSubmitted,
+    TriageRequested,
 )
 from contracts.facts import Assessment, Facts, TakenAction
 from contracts.models import ModelCall
 from contracts.shop import ActionKind, Address
 from contracts.values import Disposition, Label, Money, Priority, Value
 
-_HANDOFFS = frozenset({LookupRequested, ReasoningRequested})
+_GIVEN_TO_A_PERSON = frozenset({Disposition.ESCALATED, Disposition.TIMED_OUT})
+_HANDOFFS = frozenset({TriageRequested, LookupRequested, ReasoningRequested})
 
 
 class Desk(StrEnum):
@@ -40,6 +42,15 @@ class Desk(StrEnum):
     REASONING = "reasoning"
     EFFECTS = "effects"
     CLOSED = "closed"
+
+
+class PersonsPart(Value):
+    """What people have to do with a round."""
+
+    asked: int  # how often one was asked to decide
+    decided_by: str = ""  # who decided what is carried out now, or was
+    reply: str = ""  # what that person wrote, for the customer to read when it is done
+    note: str = ""  # what the agent that has the round again is to know
 
 
 class Round(Value):
@@ -66,11 +77,17 @@ class Round(Value):
     actions: tuple[TakenAction, ...] = ()
     settled_by: str | None = None
     cost_usd: Money = Decimal(0)
+    person: PersonsPart | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether its outcome is still to come."""
         return self.desk is not Desk.CLOSED
+
+    @property
+    def waits_for_a_person(self) -> bool:
+        """Whether the last word is still a person's."""
+        return not self.is_open and self.disposition in _GIVEN_TO_A_PERSON
 
     @property
     def can_time_out(self) -> bool:
@@ -186,8 +203,8 @@ def spent(round_: Round, calls: Sequence[ModelCall]) -> Round:
 
 
 def hand_to(desk: Desk, ticket: Ticket, round_: Round, calls: Sequence[ModelCall] = ()) -> Step:
-    """Hand a round to lookup or reasoning."""
-    handoff = {Desk.LOOKUP: LookupRequested, Desk.REASONING: ReasoningRequested}[desk]
+    """Hand a round to lookup or reasoning; back to triage only a person does."""
+    handoff = {Desk.TRIAGE: TriageRequested, Desk.LOOKUP: LookupRequested, Desk.REASONING: ReasoningRequested}[desk]
     moved = spent(round_, calls).model_copy(update={"desk": desk})
     request = handoff(ticket_id=ticket.ticket_id, tenant_id=ticket.tenant_id, round=round_.number)
     return Step(ticket.with_round(moved), (request,))
@@ -229,10 +246,11 @@ def close(
         cost_usd=closed.cost_usd,
         lookup=closed.lookup,
         assessment=closed.assessment,
+        decided_by=closed.person.decided_by if closed.person else "",
     )
     emits: tuple[Payload, ...] = (outcome,)
     if reply and closed.from_email:
-        emits = (outcome, _reply_command(ticket, closed, outcome.type_name()))
+        emits = (outcome, reply_command(ticket, closed, reply, outcome.type_name()))
     return Step(ticket.with_round(closed), emits)
 
 
@@ -247,12 +265,18 @@ def escalate(
     disposition: Disposition = Disposition.ESCALATED,
     calls: Sequence[ModelCall] = (),
 ) -> Step:
-    """End a round by giving it to a person, with what they need to see."""
-    step = close(ticket, round_, disposition, by, reply=reply, reason=reason, calls=calls)
+    """End a round by giving it to a person, with what they need to see.
+
+    The customer is told so the first time alone, when the round comes to a person again.
+    """
+    asked = round_.person.asked if round_.person else 0
+    round_ = round_.model_copy(update={"person": PersonsPart(asked=asked + 1)})
+    told = "" if asked else reply
+    step = close(ticket, round_, disposition, by, reply=told, reason=reason, calls=calls)
     request = ReviewRequested(
         ticket_id=ticket.ticket_id,
         tenant_id=ticket.tenant_id,
-        review_id=effect_key(ticket, round_.number, "review"),
+        review_id=review_id(ticket, round_),
         round=round_.number,
         asked_by=by.agent,
         reason=reason,
@@ -285,6 +309,18 @@ def time_out(ticket: Ticket, event: Event, by: Signature) -> Step:
     )
 
 
+def review_id(ticket: Ticket, round_: Round) -> str:
+    """The id of the review that a round waits for, or waited for last."""
+    nth = round_.person.asked if round_.person else 1
+    return effect_key(ticket, round_.number, "review" if nth == 1 else f"review/{nth}")
+
+
+def reopened(round_: Round, desk: Desk, person: PersonsPart) -> Round:
+    """A round that a person gives back to a desk. What the desk has to do is late already: it has no deadline."""
+    update = {"desk": desk, "person": person, "disposition": None, "reply": "", "settled_by": None, "deadline": None}
+    return round_.model_copy(update=update)
+
+
 def effect_key(ticket: Ticket, round_number: int, what: str) -> str:
     """The key under which an effect of a round happens once, short enough for an identifier."""
     digest = hashlib.sha256(f"{ticket.tenant_id}\x1f{ticket.ticket_id}".encode()).hexdigest()[:24]
@@ -296,12 +332,8 @@ def event_deadline(payload: Payload, cause: Event) -> datetime | None:
     return cause.deadline if type(payload) in _HANDOFFS else None
 
 
-def _orders_of(round_: Round) -> tuple[str, ...]:
-    found = [o.order_id for o in round_.lookup.orders] if round_.lookup else []
-    return tuple(dict.fromkeys([*found, *(a.order_id for a in round_.actions)]))
-
-
-def _reply_command(ticket: Ticket, round_: Round, why: str) -> SendReply:
+def reply_command(ticket: Ticket, round_: Round, text: str, why: str) -> SendReply:
+    """The order to write to the round's customer, once for each reason why."""
     first = ticket.rounds[0].subject if ticket.rounds else ""
     return SendReply(
         ticket_id=ticket.ticket_id,
@@ -310,5 +342,10 @@ def _reply_command(ticket: Ticket, round_: Round, why: str) -> SendReply:
         round=round_.number,
         to_email=round_.from_email,
         subject=f"Re: {first or 'your request'}"[:200],
-        text=round_.reply,
+        text=text,
     )
+
+
+def _orders_of(round_: Round) -> tuple[str, ...]:
+    found = [o.order_id for o in round_.lookup.orders] if round_.lookup else []
+    return tuple(dict.fromkeys([*found, *(a.order_id for a in round_.actions)]))

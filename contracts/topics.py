@@ -22,6 +22,7 @@ from contracts.events import (
     ReturnItems,
     ReviewDecided,
     ReviewRequested,
+    ReviewTimedOut,
     SendReply,
     SetConcurrency,
     TicketAwaitingCustomer,
@@ -29,6 +30,7 @@ from contracts.events import (
     TicketResolved,
     TicketSubmitted,
     TicketTimedOut,
+    TriageRequested,
 )
 
 _DAY_MS = 24 * 60 * 60 * 1000
@@ -57,10 +59,20 @@ class Topic:
         }
 
 
-TICKETS = Topic("support.tickets.v1", (TicketSubmitted, CustomerReplied), bare_json=True, read_by=("triage",))
+TICKETS = Topic(
+    "support.tickets.v1",
+    (TicketSubmitted, CustomerReplied, TriageRequested),
+    bare_json=True,
+    read_by=("triage",),
+)
 LOOKUP = Topic("support.lookup.v1", (LookupRequested,), read_by=("lookup",))
 REASONING = Topic("support.reasoning.v1", (ReasoningRequested,), read_by=("reasoning",))
-REVIEW = Topic("support.review.v1", (ReviewRequested, ReviewDecided), retention_ms=30 * _DAY_MS)
+REVIEW = Topic(
+    "support.review.v1",
+    (ReviewRequested, ReviewDecided, ReviewTimedOut),
+    retention_ms=30 * _DAY_MS,
+    read_by=("review",),
+)
 EFFECTS = Topic(
     "support.effects.v1",
     (CancelOrder, ReturnItems, ChangeAddress, SendReply),

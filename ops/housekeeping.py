@@ -8,6 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from contracts.errors import Misconfigured, SupportError
 from contracts.ports import Leases
@@ -62,10 +63,17 @@ class Housekeeping:
         return True
 
 
+class Background(Protocol):
+    """Work that goes on until it is cancelled."""
+
+    async def run(self) -> None:
+        """Do it."""
+
+
 @contextlib.asynccontextmanager
-async def in_background(housekeeping: Housekeeping) -> AsyncIterator[None]:
-    """Keep house beside something else, which goes on when this breaks."""
-    task = asyncio.create_task(housekeeping.run(), name="housekeeping")
+async def in_background(work: Background) -> AsyncIterator[None]:
+    """Do the work beside something else, which goes on when this breaks."""
+    task = asyncio.create_task(work.run(), name=type(work).__name__)
     task.add_done_callback(_tell_of_a_bug)
     try:
         yield
@@ -76,7 +84,7 @@ async def in_background(housekeeping: Housekeeping) -> AsyncIterator[None]:
 
 def _tell_of_a_bug(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("housekeeping broke and stays off in this process", exc_info=error)
+        _log.error("%s broke and stays off in this process", task.get_name(), exc_info=error)
 
 
 def retention(settings: PostgresSettings) -> Retention:

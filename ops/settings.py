@@ -80,6 +80,26 @@ class RedisSettings(_Group):
     url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
 
 
+class ReviewPolicy(_Group):
+    """What is done about a review that nobody decides in time."""
+
+    after: timedelta = Field(timedelta(days=1), gt=timedelta(0))
+    then: Literal["tell", "close", "hand_over"] = "tell"
+    reply: str = Field("", description="to the customer; a fixed one in their language when empty")
+    queue: str = Field("overdue", min_length=1, description="where hand_over puts it")
+
+
+class ReviewSettings(ReviewPolicy):
+    """The same for every tenant, but for what is set for one."""
+
+    tenants: dict[Identifier, ReviewPolicy] = Field(default_factory=dict)
+
+    def policy_of(self, tenant_id: str) -> ReviewPolicy:
+        """The tenant's policy: what is not set for it is as for all."""
+        own = self.tenants.get(tenant_id)
+        return self.model_copy(update=own.model_dump(exclude_unset=True)) if own else self
+
+
 class ModelPrice(_Group):
     """A price that overrides the kept list, in USD per million tokens."""
 
@@ -245,6 +265,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     postgres: PostgresSettings = PostgresSettings()
     redis: RedisSettings = RedisSettings()
+    review: ReviewSettings = ReviewSettings()
     llm: LlmSettings = LlmSettings()
     agents: AgentSettings = AgentSettings()
     effects: EffectSettings = EffectSettings()

@@ -11,20 +11,24 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agents.effects import Effects
 from agents.lookup import Lookup
+from agents.review import Review
 from bus.connection import KafkaConnection
 from bus.consumer import Worker
 from bus.options import WorkerOptions
 from contracts import topics
 from contracts.errors import Misconfigured
 from contracts.models import Degrade
-from contracts.ports import Agent, ChatModel, Shop
+from contracts.ports import Agent, ChatModel, Reviews, Shop
 from contracts.values import Tier
 from ops.housekeeping import Housekeeping, in_background, retention
+from ops.review_timeouts import ReviewTimeouts
 from ops.settings import KafkaSettings, Settings
 from ops.versions import agent_version
 from state.housekeeping import PostgresHousekeeping
+from state.leases import PostgresLeases
 from state.migrate import migrate
 from state.pool import open_pool
+from state.reviews import PostgresReviews
 from state.shop import PostgresShop
 from state.stores import postgres_stores
 
@@ -162,6 +166,18 @@ async def _effects(making: Making) -> Agent:
     return Effects(port=port, shop=making.shop, version=agent_version(making.name))
 
 
+async def _review(making: Making) -> Agent:
+    """What keeps the tenants' time-out policies runs beside it."""
+    reviews: Reviews = PostgresReviews(making.pool)
+    policy_of = making.settings.review.policy_of
+    timeouts = ReviewTimeouts(reviews, PostgresLeases(making.pool), policy_of)
+    await making.open_until_stop.enter_async_context(in_background(timeouts))
+    version = agent_version(making.name)
+    return Review(
+        reviews=reviews, shop=making.shop, version=version, due_after=lambda tenant_id: policy_of(tenant_id).after
+    )
+
+
 def asking(agent: str) -> Build:
     """Builds an agent that asks a model and needs nothing else: `module:Class`, imported only when it is built."""
 
@@ -189,6 +205,7 @@ AGENTS: Mapping[str, Wired] = MappingProxyType(
         "lookup": Wired(_lookup, topics.LOOKUP),
         "reasoning": Wired(_reasoning, topics.REASONING),
         "effects": Wired(_effects, topics.EFFECTS),
+        "review": Wired(_review, topics.REVIEW),
     }
 )
 """The agents by their names, which are their consumer groups' too. A new agent is one more line."""

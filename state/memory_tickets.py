@@ -12,6 +12,7 @@ from state import timeline
 from state.documents import from_json, to_json
 from state.effects import MemoryEffects
 from state.outbox import MemoryOutbox
+from state.reviews import MemoryReviews
 from state.settling import require_one_a_ticket
 
 
@@ -28,9 +29,10 @@ def _none_parked(_group: str) -> Collection[str]:
 
 @dataclass(slots=True)
 class MemoryTickets:
-    """TicketStore and Timelines; the timeline also tells of `effects` where they are given."""
+    """TicketStore and Timelines; the timeline also tells of `effects` and `reviews` where they are given."""
 
     effects: MemoryEffects | None = None
+    reviews: MemoryReviews | None = None
     outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
     parked_of: Callable[[str], Collection[str]] = _none_parked  # the ids of a group's parked tickets
     _tickets: dict[str, tuple[int, str]] = field(default_factory=dict)  # version and document, as a row holds them
@@ -71,7 +73,8 @@ class MemoryTickets:
             if row.settlement.ticket.ticket_id == ticket_id
         ]
         effects = self.effects.entries_of(ticket_id) if self.effects else []
-        return sorted([*handled, *self.outbox.entries_of(ticket_id), *effects], key=lambda entry: entry.at)
+        decided = self.reviews.entries_of(ticket_id) if self.reviews else []
+        return sorted([*handled, *self.outbox.entries_of(ticket_id), *effects, *decided], key=lambda entry: entry.at)
 
     def _load(self, ticket_id: str) -> Ticket | None:
         if ticket_id not in self._tickets:

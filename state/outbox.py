@@ -169,8 +169,12 @@ class MemoryOutbox:
 
     def store(self, settlement: Settlement, owner: str) -> Sequence[StoredRecord]:
         """Add what a settlement emits; returns the rows that are the owner's."""
-        rows = [self._add(record, settlement, owner) for record in settlement.outgoing]
+        rows = [self._add(record, settlement.group, settlement.event.id, owner) for record in settlement.outgoing]
         return [row.stored for row in rows if row.owner is not None]
+
+    def leave(self, record: OutgoingRecord, group: str, caused_by: str) -> None:
+        """Add a row that is nobody's, for whoever takes it over."""
+        self._add(record, group, caused_by, None)
 
     def left_of(self, settlement: Settlement, owner: str) -> Sequence[StoredRecord]:
         """The rows that a settled event left on its ticket, and its owner has still to publish."""
@@ -186,9 +190,9 @@ class MemoryOutbox:
                 detail = timeline.emitted(record, row.group, row.caused_by, row.published)
                 yield TimelineEntry(row.at, timeline.EMITTED, detail)
 
-    def _add(self, record: OutgoingRecord, settlement: Settlement, owner: str) -> _Row:
+    def _add(self, record: OutgoingRecord, group: str, caused_by: str, owner: str | None) -> _Row:
         stored = StoredRecord(len(self._rows) + 1, record)
-        row = _Row(stored, settlement.group, settlement.event.id, owner, datetime.now(UTC), self.clock())
+        row = _Row(stored, group, caused_by, owner, datetime.now(UTC), self.clock())
         queue = self._queues.setdefault(row.queue, {})
         if any(earlier.owner != owner for earlier in queue.values()):
             row.owner = None

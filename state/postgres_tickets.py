@@ -160,9 +160,16 @@ SELECT applied_at, 2, 0,
        jsonb_build_object('kind', kind, 'effect_key', effect_key, 'order_id', order_id, 'amount', amount),
        NULL
 FROM effects WHERE ticket_id = $1
+UNION ALL
+SELECT moved_at, 3, version,
+       jsonb_build_object('decision', move ->> 'decision', 'decided_by', move ->> 'decided_by', 'review_id', review_id,
+                          'round', (move ->> 'round')::integer, 'to', move ->> 'to',
+                          'note', NULLIF(move ->> 'note', '')),
+       NULL
+FROM reviews WHERE ticket_id = $1 AND move_type = 'ReviewDecided'
 ORDER BY at, kind, place
 """
-_KINDS = (timeline.HANDLED, timeline.EMITTED, timeline.EFFECT)
+_KINDS = (timeline.HANDLED, timeline.EMITTED, timeline.EFFECT, timeline.PERSON)
 
 # What one bad step may do to a statement of many; anything else is the statement's own fault, or the server's.
 _BAD_STEP = (

@@ -3,9 +3,11 @@
 import json
 from typing import Any
 
+from contracts.events import ReviewDecided
 from contracts.ports import OutgoingRecord, Position, Settlement
+from contracts.reviews import Move
 
-HANDLED, EMITTED, EFFECT = "handled", "emitted", "effect"
+HANDLED, EMITTED, EFFECT, PERSON = "handled", "emitted", "effect", "person"
 
 
 def handled(settlement: Settlement, version: int) -> dict[str, Any]:
@@ -36,6 +38,23 @@ def emitted(record: OutgoingRecord, group: str, caused_by: str, published: Posit
 def effect(kind: str, effect_key: str, order_id: str | None, amount: float) -> dict[str, Any]:
     """A change to the world."""
     return {"kind": kind, "effect_key": effect_key, "order_id": order_id, "amount": amount}
+
+
+def decided(decision: ReviewDecided) -> dict[str, Any]:
+    """What a person did."""
+    return {
+        "decision": decision.decision,
+        "decided_by": decision.decided_by,
+        "review_id": decision.review_id,
+        "round": decision.round,
+        "to": decision.to,
+        "note": decision.note or None,
+    }
+
+
+def mover(move: Move) -> str:
+    """Who emits the event that tells of a move on a review."""
+    return PERSON if isinstance(move, ReviewDecided) else "review"
 
 
 def payload(value: bytes) -> Any:
