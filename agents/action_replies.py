@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
 
-from agents.guard import CANCEL_REASONS, RULES, Detail
+from agents.guard import CANCEL_REASONS
+from agents.rules import RULES, Detail
 from contracts.facts import Assessment
 from contracts.shop import ActionKind, Address, Customer, Order, PaymentMethod
 from contracts.ticket import Proposal
@@ -19,6 +20,7 @@ _VERBS: Mapping[ActionKind, str] = MappingProxyType(
         ActionKind.MODIFY_PENDING_ORDER_PAYMENT: "change the payment of",
         ActionKind.RETURN_DELIVERED_ORDER_ITEMS: "return items of",
         ActionKind.EXCHANGE_DELIVERED_ORDER_ITEMS: "exchange items of",
+        ActionKind.MODIFY_USER_ADDRESS: "change the default address instead of that of",
     }
 )
 _REQUESTS: Mapping[Detail, str] = MappingProxyType(
@@ -26,8 +28,9 @@ _REQUESTS: Mapping[Detail, str] = MappingProxyType(
         Detail.CANCEL_REASON: f'Please answer "yes" together with the reason: {" or ".join(CANCEL_REASONS)}.',
         Detail.ITEMS: "Please tell us which of these items it is about.",
         Detail.REFUND_TO: "You have no gift card with us, and we do not know how you paid: please tell us how you did.",
+        Detail.PAY_WITH: "Please tell us which of your payment methods pays, or gets money back.",
         Detail.ADDRESS: "Please send us the complete new address: street, city, state and postal code.",
-        Detail.CHANGES: "Please tell us in one message everything you want changed, and into what.",
+        Detail.NEW_ITEMS: "Please tell us in one message everything you want changed, and into what.",
     }
 )
 _METHODS: Mapping[str, str] = MappingProxyType(

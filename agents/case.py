@@ -3,12 +3,13 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from agents import guard
 from agents.facts import Found
 from agents.policy import relevant
 from agents.quoting import quoted
+from agents.rules import RULES, Rules
 from contracts.shop import ActionKind, Customer, Order, Passage
 from contracts.ticket import Proposal, Round, Ticket
 
@@ -31,6 +32,7 @@ class Case:
     passages: Sequence[Passage]
     found: Found | None = None
     answered: Proposal | None = None
+    rules: Rules = field(default_factory=lambda: RULES)
 
     @property
     def said(self) -> str:
@@ -76,10 +78,11 @@ class OrderCase(Case):
 
     customer: Customer
     order: Order
+    products: guard.Products = field(default_factory=dict)  # those of the order's pieces
 
     def assessing(self, action: ActionKind) -> "OrderCase":
         """The case with the guard's assessment of this action on record."""
-        assessment = guard.assessments(action, self.order, self.passages)
+        assessment = guard.assessments(action, self.order, self.passages, self.rules)
         return replace(self, round_=self.round_.model_copy(update={"assessment": assessment}))
 
     @property

@@ -9,11 +9,13 @@ from agents.case import Case, OrderCase
 from agents.details import alternative, with_stated_reason
 from agents.followups import Consent, consent
 from agents.replies import say
-from contracts.events import ACTION_OF_COMMAND, CancelOrder, ChangeAddress, ReturnItems, ShopCommand
+from agents.rules import Detail
+from contracts.events import ACTION_OF_COMMAND, ShopCommand
 from contracts.models import ModelCall
-from contracts.shop import ActionKind
 from contracts.ticket import Desk, Proposal, Round, Signature, Step, Ticket, close, effect_key, escalate
 from contracts.values import Disposition
+
+_SAID_IN_WORDS = {Detail.NEW_ITEMS, Detail.PAY_WITH}  # what only a person can read out of them
 
 
 def refuse(case: OrderCase, by: Signature, calls: Sequence[ModelCall] = ()) -> Step:
@@ -31,11 +33,11 @@ def hear(case: OrderCase, answered: Proposal, by: Signature, money_limit_usd: fl
     proposal = with_stated_reason(answered, case.round_.body)
     if said is Consent.NO:
         return _leave_as_it_is(case, by)
-    if proposal.action not in ACTION_OF_COMMAND.values():
+    if _SAID_IN_WORDS & set(guard.missing(proposal, case.rules)):
         return to_a_person(case, by, "the customer has said what to change")
     if said is Consent.UNCLEAR:
         return ask(case, proposal, by, money_limit_usd) if proposal != answered else None
-    if guard.missing(proposal):
+    if guard.missing(proposal, case.rules):
         return ask(case, proposal, by, money_limit_usd)
     return _carry_out(case, proposal, by, money_limit_usd)
 
@@ -44,10 +46,10 @@ def ask(
     case: OrderCase, proposal: Proposal, by: Signature, money_limit_usd: float, calls: Sequence[ModelCall] = ()
 ) -> Step:
     """Ask the customer for what is missing, or for the yes; a person has it where the money is above the limit."""
-    amount = guard.money_moved(proposal, case.order)
-    if amount > money_limit_usd:
+    amount = guard.money_moved(proposal, case.order, case.products, case.rules)
+    if abs(amount) > money_limit_usd:
         return to_a_person(case, by, "the amount is above the limit", calls=calls)
-    asked = proposal.model_copy(update={"asked_in_round": case.round_.number})
+    asked = proposal.model_copy(update={"asked_in_round": case.round_.number, "amount": amount})
     ticket = case.ticket.model_copy(update={"proposal": asked, "question": None})
     return close(ticket, case.round_, Disposition.NEEDS_CUSTOMER, by, reply=_question(case, asked, amount), calls=calls)
 
@@ -74,32 +76,46 @@ def _leave_as_it_is(case: OrderCase, by: Signature) -> Step:
 
 
 def _carry_out(case: OrderCase, proposal: Proposal, by: Signature, money_limit_usd: float) -> Step:
-    if objection := guard.objection(proposal, case.customer, case.order):
+    objection = guard.objection(
+        proposal,
+        case.customer,
+        case.order,
+        confirmed=consent(case.round_.body) is Consent.YES,
+        products=case.products,
+        rules=case.rules,
+        passages=case.passages,
+    )
+    if objection:
         return to_a_person(case, by, objection)
-    if guard.money_moved(proposal, case.order) > money_limit_usd:
+    amount = guard.money_moved(proposal, case.order, case.products, case.rules)
+    if abs(amount) > money_limit_usd:
         return to_a_person(case, by, "the amount is above the limit")
-    command = _command(proposal, case.ticket, case.round_)
+    command = _command(proposal, case.ticket, case.round_, amount)
     ticket = case.ticket.model_copy(update={"proposal": None})
     return Step(ticket.with_round(case.round_.model_copy(update={"desk": Desk.EFFECTS})), (command,))
 
 
 def _question(case: OrderCase, proposal: Proposal, amount: Decimal) -> str:
-    if missing := guard.missing(proposal):
+    if missing := guard.missing(proposal, case.rules):
         return action_replies.request(missing, proposal, case.order, case.customer, amount)
     return action_replies.confirmation(proposal, case.order, case.customer, amount)
 
 
-def _command(proposal: Proposal, ticket: Ticket, round_: Round) -> ShopCommand:
-    fields: dict[str, object] = {
+def _command(proposal: Proposal, ticket: Ticket, round_: Round, amount: Decimal) -> ShopCommand:
+    """The action's command, filled with those of the proposal's details that it has."""
+    command = next(kind for kind, action in ACTION_OF_COMMAND.items() if action is proposal.action)
+    details: dict[str, object] = {
         "ticket_id": ticket.ticket_id,
         "tenant_id": ticket.tenant_id,
         "effect_key": effect_key(ticket, round_.number, proposal.action),
         "round": round_.number,
         "order_id": proposal.order_id,
+        "reason": proposal.reason,
+        "item_ids": proposal.item_ids,
+        "new_item_ids": proposal.new_item_ids,
+        "payment_method_id": proposal.payment_method_id,
+        "address": proposal.address,
+        "amount": amount,
+        "difference": amount,
     }
-    if proposal.action is ActionKind.CANCEL_PENDING_ORDER:
-        return CancelOrder.model_validate(fields | {"reason": proposal.reason})
-    if proposal.action is ActionKind.RETURN_DELIVERED_ORDER_ITEMS:
-        chosen = {"item_ids": proposal.item_ids, "payment_method_id": proposal.payment_method_id}
-        return ReturnItems.model_validate(fields | chosen)
-    return ChangeAddress.model_validate(fields | {"address": proposal.address})
+    return command.model_validate({name: details[name] for name in command.model_fields if name in details})

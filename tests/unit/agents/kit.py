@@ -54,6 +54,10 @@ An order can only be returned if its status is 'delivered'. Refunds go to the or
 
 An order can only be exchanged if its status is 'delivered'.
 
+## Accounts
+
+Customers may change the default address of their account.
+
 ## Invoices and payment
 
 Every order comes with an invoice by e-mail. You can pay by credit card, by gift card or with PayPal.
