@@ -6,13 +6,13 @@ from decimal import Decimal
 from agents import action_replies, guard
 from agents.answers import ReasoningProposal
 from agents.case import Case, OrderCase
+from agents.commands import command_for
 from agents.details import alternative, with_stated_reason
 from agents.followups import Consent, consent
 from agents.replies import say
 from agents.rules import Detail
-from contracts.events import ACTION_OF_COMMAND, ShopCommand
 from contracts.models import ModelCall
-from contracts.ticket import Desk, Proposal, Round, Signature, Step, Ticket, close, effect_key, escalate
+from contracts.ticket import Desk, Proposal, Signature, Step, close, escalate
 from contracts.values import Disposition
 
 _SAID_IN_WORDS = {Detail.NEW_ITEMS, Detail.PAY_WITH}  # what only a person can read out of them
@@ -90,7 +90,7 @@ def _carry_out(case: OrderCase, proposal: Proposal, by: Signature, money_limit_u
     amount = guard.money_moved(proposal, case.order, case.products, case.rules)
     if abs(amount) > money_limit_usd:
         return to_a_person(case, by, "the amount is above the limit")
-    command = _command(proposal, case.ticket, case.round_, amount)
+    command = command_for(proposal, case.ticket, case.round_, amount)
     ticket = case.ticket.model_copy(update={"proposal": None})
     return Step(ticket.with_round(case.round_.model_copy(update={"desk": Desk.EFFECTS})), (command,))
 
@@ -99,23 +99,3 @@ def _question(case: OrderCase, proposal: Proposal, amount: Decimal) -> str:
     if missing := guard.missing(proposal, case.rules):
         return action_replies.request(missing, proposal, case.order, case.customer, amount)
     return action_replies.confirmation(proposal, case.order, case.customer, amount)
-
-
-def _command(proposal: Proposal, ticket: Ticket, round_: Round, amount: Decimal) -> ShopCommand:
-    """The action's command, filled with those of the proposal's details that it has."""
-    command = next(kind for kind, action in ACTION_OF_COMMAND.items() if action is proposal.action)
-    details: dict[str, object] = {
-        "ticket_id": ticket.ticket_id,
-        "tenant_id": ticket.tenant_id,
-        "effect_key": effect_key(ticket, round_.number, proposal.action),
-        "round": round_.number,
-        "order_id": proposal.order_id,
-        "reason": proposal.reason,
-        "item_ids": proposal.item_ids,
-        "new_item_ids": proposal.new_item_ids,
-        "payment_method_id": proposal.payment_method_id,
-        "address": proposal.address,
-        "amount": amount,
-        "difference": amount,
-    }
-    return command.model_validate({name: details[name] for name in command.model_fields if name in details})
