@@ -1,6 +1,6 @@
 """Reasoning: settles what needs the policy. A model proposes in a closed schema; code decides."""
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from agents import deciding, guard
@@ -10,6 +10,7 @@ from agents.details import proposed
 from agents.facts import Found, find
 from agents.followups import may_answer
 from agents.prompts import Prompt
+from agents.rules import RULES, Rules
 from agents.which_order import ask_for_the_order
 from contracts.errors import ModelAnswerUnusable, ModelDenied
 from contracts.events import Event, ReasoningRequested
@@ -35,6 +36,7 @@ class Reasoning:
     prompt: Prompt
     money_limit_usd: float  # above it, a person decides
     min_confidence: float = 0.5  # 0..1
+    rules: Mapping[str, Rules] = field(default_factory=dict)  # by tenant; those shipped for all others
     name: str = field(default="reasoning", init=False)
 
     async def handle(self, ticket: Ticket, event: Event) -> Step:
@@ -45,7 +47,8 @@ class Reasoning:
         if round_.desk is not Desk.REASONING:
             return Step(ticket)
         passages = await self.shop.policy(ticket.tenant_id)
-        case = Case(ticket=ticket, round_=round_, passages=passages, answered=_answered(ticket, round_))
+        rules = self.rules.get(ticket.tenant_id, RULES)
+        case = Case(ticket=ticket, round_=round_, passages=passages, answered=_answered(ticket, round_), rules=rules)
         if round_.label and round_.label in guard.ACTIONS_OF_LABEL:
             return await self._settle_action(case, round_.label, event)
         return await self._answer_from_policy(case, event)
@@ -162,6 +165,7 @@ def _on_order(case: Case, found: Found) -> OrderCase | None:
         round_=case.round_.model_copy(update={"lookup": found.facts}),
         passages=case.passages,
         answered=case.answered,
+        rules=case.rules,
         found=found,
         customer=found.customer,
         order=found.only_order,

@@ -124,6 +124,7 @@ async def _asking_agent(
     from agents.reasoning import Reasoning
     from agents.triage import Triage
     from ops.models import chat_model
+    from ops.rules import rules_of_tenants
 
     prompt = load_prompt(name)
     tiers = _tiers_of(prompt, escalates=name == "triage")
@@ -131,12 +132,13 @@ async def _asking_agent(
     needs.away.append(gateway.is_away)
     model: ChatModel = gateway
     models = [":".join(names) for tier in tiers for names in settings.llm.models_of(tier)]
-    version = agent_version(name, models=models)
     if name == "triage":
-        min_confidence = settings.agents.min_confidence
+        version, min_confidence = agent_version(name, models=models), settings.agents.min_confidence
         return Triage(model=model, version=version, prompt=prompt, min_confidence=min_confidence)
-    limit_usd = settings.agents.money_limit_usd
-    return Reasoning(model=model, shop=shop, version=version, prompt=prompt, money_limit_usd=limit_usd)
+    limit_usd, files = settings.agents.money_limit_usd, settings.agents.rules
+    rules = rules_of_tenants(files)
+    version = agent_version(name, models=models, files=[files[tenant_id] for tenant_id in sorted(files)])
+    return Reasoning(model=model, shop=shop, version=version, prompt=prompt, money_limit_usd=limit_usd, rules=rules)
 
 
 def _tiers_of(prompt: Prompt, *, escalates: bool) -> list[Tier]:
