@@ -49,7 +49,8 @@ def ask(
     amount = guard.money_moved(proposal, case.order, case.products, case.rules)
     if abs(amount) > money_limit_usd:
         return to_a_person(case, by, "the amount is above the limit", calls=calls)
-    asked = proposal.model_copy(update={"asked_in_round": case.round_.number, "amount": amount})
+    asked = guard.priced(proposal, case.order, case.products, case.rules)
+    asked = asked.model_copy(update={"asked_in_round": case.round_.number})
     ticket = case.ticket.model_copy(update={"proposal": asked, "question": None})
     return close(ticket, case.round_, Disposition.NEEDS_CUSTOMER, by, reply=_question(case, asked, amount), calls=calls)
 
@@ -90,7 +91,7 @@ def _carry_out(case: OrderCase, proposal: Proposal, by: Signature, money_limit_u
     amount = guard.money_moved(proposal, case.order, case.products, case.rules)
     if abs(amount) > money_limit_usd:
         return to_a_person(case, by, "the amount is above the limit")
-    command = command_for(proposal, case.ticket, case.round_, amount)
+    command = command_for(proposal, case.ticket, case.round_)
     ticket = case.ticket.model_copy(update={"proposal": None})
     return Step(ticket.with_round(case.round_.model_copy(update={"desk": Desk.EFFECTS})), (command,))
 

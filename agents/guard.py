@@ -20,6 +20,14 @@ CANCEL_REASONS = ("no longer needed", "ordered by mistake")
 
 Products = Mapping[str, Product]
 NO_PRODUCTS: Products = MappingProxyType({})
+_PRICED = frozenset(
+    {
+        ActionKind.MODIFY_PENDING_ORDER_ITEMS,
+        ActionKind.MODIFY_PENDING_ORDER_PAYMENT,
+        ActionKind.EXCHANGE_DELIVERED_ORDER_ITEMS,
+    }
+)
+"""What a customer may pay for: never without having been told how much."""
 _HINTS = ("only", "status", "if", "order")
 
 ACTIONS_OF_LABEL: Mapping[Label, tuple[ActionKind, ...]] = MappingProxyType(
@@ -94,6 +102,12 @@ def money_moved(proposal: Proposal, order: Order, products: Products = NO_PRODUC
             return difference_of(swaps_of(order, proposal.item_ids, proposal.new_item_ids, products) or ())
         case Amount.NOTHING:
             return Decimal(0)
+
+
+def priced(proposal: Proposal, order: Order | None, products: Products = NO_PRODUCTS, rules: Rules = RULES) -> Proposal:
+    """The proposal with the money that the rows say now: what the customer is told, and held to."""
+    amount = money_moved(proposal, order, products, rules) if order else None
+    return proposal.model_copy(update={"amount": amount})
 
 
 def objection(
@@ -178,7 +192,9 @@ def _owner(claim: _Claim) -> bool:
 
 
 def _amount_agreed(claim: _Claim) -> bool:
-    return claim.proposal.amount is None or claim.proposal.amount == claim.amount
+    if claim.proposal.amount is None:
+        return claim.proposal.action not in _PRICED
+    return claim.proposal.amount == claim.amount
 
 
 def _items_in_order(claim: _Claim) -> bool:

@@ -76,8 +76,8 @@ _SWAP_NEEDS = (Detail.ITEMS, Detail.NEW_ITEMS, Detail.PAY_WITH)
 def _swap_checks(verb: str) -> dict[Check, tuple[str, ...]]:
     # A piece may stay what it is: whoever changes one of a pair often names both, and it costs nobody anything.
     return {
-        Check.ONCE: ("once", "order"),
-        Check.ITEMS_IN_ORDER: ("list",),
+        Check.ONCE: ("modif", "only", "once"),
+        Check.ITEMS_IN_ORDER: ("items", "changed", "list"),
         Check.SAME_PRODUCT: (verb, "same product"),
         Check.AVAILABLE: (verb, "available"),
         Check.OWN_METHOD: ("payment method", "difference"),
@@ -120,7 +120,7 @@ _SHIPPED = (
         needs=(Detail.PAY_WITH,),
         amount=Amount.PAID,
         checks={
-            Check.ONCE: ("once", "order"),
+            Check.ONCE: ("modif", "only", "once"),
             Check.OWN_METHOD: ("single payment method",),
             Check.OTHER_METHOD: ("payment method", "different", "original"),
             Check.COVERED: ("gift card", "enough", "total"),

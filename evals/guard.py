@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +133,7 @@ class _Replay:
         round_ = Round(
             number=number, event_id=f"e{number}", submission=True, from_email=claim.customer.email, subject="", body=""
         )
-        amount = claim.proposal.amount
-        command = command_for(claim.proposal, self.ticket, round_, amount if amount is not None else Decimal(0))
+        command = command_for(claim.proposal, self.ticket, round_)
         try:
             await self.effects.apply(command, claim.customer.user_id)
         except EffectRefused as refusal:

@@ -45,8 +45,7 @@ class Claim:
 
     def with_amount_of_rows(self) -> Claim:
         """The same, asking for exactly the money that the rows say."""
-        amount = guard.money_moved(self.proposal, self.order, self.products) if self.order else None
-        return replace(self, proposal=self.proposal.model_copy(update={"amount": amount}))
+        return replace(self, proposal=guard.priced(self.proposal, self.order, self.products))
 
 
 @dataclass(frozen=True)

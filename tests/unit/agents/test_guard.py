@@ -59,6 +59,9 @@ RICH = with_gift_card(ANNS, "40.00")
 
 
 def objection(given: Proposal, customer: Customer | None, order: Order | None, confirmed: bool = True) -> str | None:
+    """What the guard says to the proposal, with the money of the rows where it names none."""
+    if given.amount is None:
+        given = guard.priced(given, order, PRODUCTS)
     return guard.objection(given, customer, order, confirmed=confirmed, products=PRODUCTS)
 
 
@@ -158,6 +161,13 @@ def test_new_items_are_held_against_the_products_and_the_customers_methods(chang
     assert why in (objection(MODIFY.model_copy(update=change), ANNS, PENDING_ORDER) or "")
 
 
+def test_what_a_customer_may_have_to_pay_is_never_done_without_having_been_told() -> None:
+    for given, order in ((MODIFY, PENDING_ORDER), (EXCHANGE, DELIVERED_ORDER), (PAY, PENDING_ORDER)):
+        told = guard.objection(given, RICH, order, confirmed=True, products=PRODUCTS)
+        assert told == "the amount is not what the order's own rows say"
+    assert guard.objection(CANCEL, ANNS, PENDING_ORDER, confirmed=True) is None
+
+
 def test_a_gift_card_must_cover_what_is_to_be_paid_to_the_cent() -> None:
     modify = MODIFY.model_copy(update={"payment_method_id": "gift"})
     exchange = EXCHANGE.model_copy(update={"payment_method_id": "gift"})
@@ -201,7 +211,12 @@ def test_a_stricter_rule_of_the_same_form_refuses_an_item_that_stays_what_it_is(
     rule = RULES[ActionKind.MODIFY_PENDING_ORDER_ITEMS]
     strict = replace(rule, checks={**rule.checks, Check.OTHER_OPTION: ("different",)})
     told = guard.objection(
-        same, ANNS, PENDING_ORDER, confirmed=True, products=PRODUCTS, rules={**RULES, rule.action: strict}
+        guard.priced(same, PENDING_ORDER, PRODUCTS),
+        ANNS,
+        PENDING_ORDER,
+        confirmed=True,
+        products=PRODUCTS,
+        rules={**RULES, rule.action: strict},
     )
     assert told == "a new item is the one it would replace"
 

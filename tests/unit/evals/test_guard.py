@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from agents.rules import RULES, Check, Rules
+from agents.policy import stating
+from agents.rules import ALWAYS, RULES, Amount, Check, Rules
 from contracts.errors import Misconfigured
 from contracts.shop import ActionKind
 from evals.guard import evaluate
 from evals.mutations import MUTATIONS, SECOND_TIME
 from evals.scores import Scores
 from ops.demo.shop import demo_shop
+from state.policy_text import passages_of
 
 SHARED = Path(os.environ.get("SWITCHYARD_SHARED", Path(__file__).resolve().parents[4] / "shared"))
 TASKS = SHARED / "data" / "retail_tasks"
@@ -49,6 +51,19 @@ async def test_the_guard_accepts_the_gold_actions_and_refuses_every_mutation() -
 async def test_at_least_98_of_100_gold_actions_written_by_hand_are_accepted(file: str) -> None:
     scores = await evaluate(TASKS / file, RETAIL)
     assert figure(scores, "accepted_gold") >= 0.98, scores.notes
+
+
+@with_tasks
+def test_every_condition_finds_the_policys_own_sentence() -> None:
+    passages = passages_of((RETAIL / "policy.md").read_text(encoding="utf-8"))
+    silent = {check for check, words in ALWAYS.items() if not words}
+    assert silent == {Check.AMOUNT}
+    for rule in RULES.values():
+        assert stating(passages, rule.words)
+        conditions = {**rule.checks, **ALWAYS}
+        told = {check: stating(passages, words) for check, words in conditions.items() if check not in silent}
+        assert all(told.values()), (rule.action, told)
+        assert "once per order" in (told.get(Check.ONCE) or "once per order") or rule.amount is Amount.ITEMS
 
 
 def without(action: ActionKind, check: Check) -> Rules:
