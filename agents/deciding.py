@@ -15,7 +15,7 @@ from contracts.models import ModelCall
 from contracts.ticket import Desk, Proposal, Signature, Step, close, escalate
 from contracts.values import Disposition
 
-_SAID_IN_WORDS = {Detail.NEW_ITEMS, Detail.PAY_WITH}  # what only a person can read out of them
+_SAID_IN_WORDS = {Detail.NEW_ITEMS, Detail.PAY_WITH}  # a model reads them; when it cannot, a person does
 
 
 def refuse(case: OrderCase, by: Signature, calls: Sequence[ModelCall] = ()) -> Step:
@@ -34,7 +34,7 @@ def hear(case: OrderCase, answered: Proposal, by: Signature, money_limit_usd: fl
     if said is Consent.NO:
         return _leave_as_it_is(case, by)
     if _SAID_IN_WORDS & set(guard.missing(proposal, case.rules)):
-        return to_a_person(case, by, "the customer has said what to change")
+        return None
     if said is Consent.UNCLEAR:
         return ask(case, proposal, by, money_limit_usd) if proposal != answered else None
     if guard.missing(proposal, case.rules):
@@ -45,7 +45,13 @@ def hear(case: OrderCase, answered: Proposal, by: Signature, money_limit_usd: fl
 def ask(
     case: OrderCase, proposal: Proposal, by: Signature, money_limit_usd: float, calls: Sequence[ModelCall] = ()
 ) -> Step:
-    """Ask the customer for what is missing, or for the yes; a person has it where the money is above the limit."""
+    """Ask the customer for what is missing, or for the yes; a person has it where the money is above the limit.
+
+    What the customer was asked to say in words is asked once: when no rule of ours can read it, a person can.
+    """
+    was_asked = case.answered is not None and case.answered.action is proposal.action
+    if was_asked and _SAID_IN_WORDS & set(guard.missing(proposal, case.rules)):
+        return to_a_person(case, by, "the customer has said what to change", calls=calls)
     amount = guard.money_moved(proposal, case.order, case.products, case.rules)
     if abs(amount) > money_limit_usd:
         return to_a_person(case, by, "the amount is above the limit", calls=calls)
@@ -97,6 +103,7 @@ def _carry_out(case: OrderCase, proposal: Proposal, by: Signature, money_limit_u
 
 
 def _question(case: OrderCase, proposal: Proposal, amount: Decimal) -> str:
+    known = action_replies.Known(proposal, case.order, case.customer, case.products, amount)
     if missing := guard.missing(proposal, case.rules):
-        return action_replies.request(missing, proposal, case.order, case.customer, amount)
-    return action_replies.confirmation(proposal, case.order, case.customer, amount)
+        return action_replies.request(missing, known)
+    return action_replies.confirmation(known)

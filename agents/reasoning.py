@@ -20,14 +20,16 @@ from contracts.shop import ActionKind
 from contracts.ticket import Desk, Proposal, Question, Round, Signature, Step, Ticket, close
 from contracts.values import Disposition, Label
 
+_SWAPS = frozenset({ActionKind.MODIFY_PENDING_ORDER_ITEMS, ActionKind.EXCHANGE_DELIVERED_ORDER_ITEMS})
+
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
     """Decides about an order by the policy's rules in code, and answers questions from the policy's text.
 
     Consumes ReasoningRequested. Emits the round's outcome, or a shop command once the customer said yes to
-    exactly that. What the policy forbids is refused without asking a model. Changed items, exchanges and other
-    ways to pay are assessed and asked about; once the customer has answered, a person carries them out.
+    exactly that. What the policy forbids is refused without asking a model. New items are found among the variants
+    of the same products; where the customer's words do not settle them, a person does.
     """
 
     model: ChatModel
@@ -59,6 +61,7 @@ class Reasoning:
         if case is None:
             round_ = asked.round_.model_copy(update={"lookup": found.facts})
             return ask_for_the_order(asked.ticket, round_, found.facts, Desk.REASONING, self._signature)
+        case = await self._with_products(case, label)
         case = case.assessing(case.answered.action if case.answered else guard.ACTIONS_OF_LABEL[label][0])
         if not case.eligible:
             return deciding.refuse(case, self._signature)
@@ -129,6 +132,12 @@ class Reasoning:
             customer=case.round_.from_email,
         )
         return await self.model.ask(request, call)
+
+    async def _with_products(self, case: OrderCase, label: Label) -> OrderCase:
+        if not _SWAPS & set(guard.ACTIONS_OF_LABEL[label]):
+            return case
+        ids = {item.product_id for item in case.order.items}
+        return replace(case, products=await self.shop.products(case.ticket.tenant_id, ids))
 
     async def _find(self, case: Case) -> Found:
         return await find(self.shop, case.ticket.tenant_id, case.round_.from_email, case.round_.order_refs)
