@@ -56,6 +56,8 @@ def ask(
     if abs(amount) > money_limit_usd:
         return to_a_person(case, by, "the amount is above the limit", calls=calls)
     asked = guard.priced(proposal, case.order, case.products, case.rules)
+    if not guard.missing(asked, case.rules) and (objection := _objection(case, asked, confirmed=True)):
+        return to_a_person(case, by, objection, calls=calls)  # nobody is asked to say yes to what a yes cannot do
     asked = asked.model_copy(update={"asked_in_round": case.round_.number})
     ticket = case.ticket.model_copy(update={"proposal": asked, "question": None})
     return close(ticket, case.round_, Disposition.NEEDS_CUSTOMER, by, reply=_question(case, asked, amount), calls=calls)
@@ -83,16 +85,7 @@ def _leave_as_it_is(case: OrderCase, by: Signature) -> Step:
 
 
 def _carry_out(case: OrderCase, proposal: Proposal, by: Signature, money_limit_usd: float) -> Step:
-    objection = guard.objection(
-        proposal,
-        case.customer,
-        case.order,
-        confirmed=consent(case.round_.body) is Consent.YES,
-        products=case.products,
-        rules=case.rules,
-        passages=case.passages,
-    )
-    if objection:
+    if objection := _objection(case, proposal, confirmed=consent(case.round_.body) is Consent.YES):
         return to_a_person(case, by, objection)
     amount = guard.money_moved(proposal, case.order, case.products, case.rules)
     if abs(amount) > money_limit_usd:
@@ -100,6 +93,18 @@ def _carry_out(case: OrderCase, proposal: Proposal, by: Signature, money_limit_u
     command = command_for(proposal, case.ticket, case.round_)
     ticket = case.ticket.model_copy(update={"proposal": None})
     return Step(ticket.with_round(case.round_.model_copy(update={"desk": Desk.EFFECTS})), (command,))
+
+
+def _objection(case: OrderCase, proposal: Proposal, *, confirmed: bool) -> str | None:
+    return guard.objection(
+        proposal,
+        case.customer,
+        case.order,
+        confirmed=confirmed,
+        products=case.products,
+        rules=case.rules,
+        passages=case.passages,
+    )
 
 
 def _question(case: OrderCase, proposal: Proposal, amount: Decimal) -> str:

@@ -109,7 +109,7 @@ _DESK_ACTIONS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
     {
         "cancel_order": (("cancel_pending_order", r""),),
         "change_order": (
-            ("modify_pending_order_payment", r"\bpay\b"),
+            ("modify_pending_order_payment", r"\bpay(?:pal)?\b"),
             ("modify_pending_order_address", r"\baddress\b"),
             ("modify_pending_order_items", r""),
         ),
@@ -221,7 +221,9 @@ def _changes(order: Mapping[str, Any], variants: Mapping[str, Any], text: str) -
 
 
 def _pay_with(text: str) -> str | None:
-    return next((kind for kind, sign in _METHODS if sign.search(text)), None)
+    """The kind of method that is named last: "from my gift card to PayPal"."""
+    named = [(match.start(), kind) for kind, sign in _METHODS for match in sign.finditer(text)]
+    return max(named)[1] if named else None
 
 
 def _address(text: str) -> dict[str, str | None] | None:

@@ -356,10 +356,9 @@ async def test_another_way_to_pay_is_repeated_and_set_after_the_yes() -> None:
     assert [entry.payment_method_id for entry in (await at.order(PENDING)).payment_history] == ["card", "gift", "card"]
 
 
-async def test_a_gift_card_that_does_not_hold_enough_moves_nothing() -> None:
+async def test_a_gift_card_that_does_not_hold_enough_is_a_persons_to_settle_before_anybody_says_yes() -> None:
     at = desks(Label.CHANGE_ORDER, wish(action="modify_pending_order_payment", pay_with="gift_card"))
-    await at.write(f"please take my gift card for {PENDING}")
-    outcome = await at.write("yes")
+    outcome = await at.write(f"please take my gift card for {PENDING}")
     assert (outcome.disposition, outcome.reason) == (Disposition.ESCALATED, "the gift card does not hold enough")
     assert commands(at) == []
 
