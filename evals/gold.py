@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -90,18 +91,22 @@ def flaw(gold: GoldAction, order: Order | None, customer: Customer, products: Ma
     wanted = "delivered" if "delivered" in gold.action else "pending"
     if order.status != wanted:
         return f"the order is {order.status}"
-    method = customer.payment_methods.get(gold.arguments.get("payment_method_id", ""))
     cost = _cost(gold, order, products)
+    if cost is None:
+        return "an item is not in the order, or a new one not of its products"
+    method = customer.payment_methods.get(gold.arguments.get("payment_method_id", ""))
     if method and method.source == _GIFT_CARD and (method.balance or 0) < cost:
         return f"the gift card holds ${method.balance}, and ${cost} is to be paid"
     return None
 
 
-def _cost(gold: GoldAction, order: Order, products: Mapping[str, Product]) -> Any:
+def _cost(gold: GoldAction, order: Order, products: Mapping[str, Product]) -> Decimal | None:
+    """What the customer pays, below 0 what comes back; None: an item is not known."""
     if gold.action is ActionKind.MODIFY_PENDING_ORDER_PAYMENT:
         return order.payment_history[0].amount
     prices = {item.item_id: item.price for item in order.items}
     variants = {key: variant for product in products.values() for key, variant in product.variants.items()}
-    old: Sequence[str] = gold.arguments.get("item_ids", ())
-    new: Sequence[str] = gold.arguments.get("new_item_ids", ())
-    return sum(variants[key].price for key in new) - sum(prices[key] for key in old) if new else 0
+    old, new = gold.arguments.get("item_ids", ()), gold.arguments.get("new_item_ids", ())
+    if not prices.keys() >= set(old) or not variants.keys() >= set(new):
+        return None
+    return sum((variants[key].price for key in new), Decimal(0)) - sum((prices[key] for key in old), Decimal(0))

@@ -146,6 +146,22 @@ async def test_a_changed_account_is_judged_too_and_a_transfer_is_no_action(tmp_p
     }
 
 
+async def test_gold_that_names_what_is_not_there_is_refused_and_told_to_be_wrong(tmp_path: Path, shop: Path) -> None:
+    order = next(order for order in demo_shop().orders if order.status == "pending")
+    swap = {
+        "order_id": order.order_id,
+        "item_ids": [order.items[0].item_id],
+        "new_item_ids": ["0"],
+        "payment_method_id": order.payment_history[0].payment_method_id,
+    }
+    write = {"name": "modify_pending_order_items", "arguments": swap}
+    scores = await evaluate(task_file(tmp_path, write, user_id=order.user_id), shop)
+    assert (figure(scores, "accepted_gold"), figure(scores, "flawed_gold")) == (0, 1)
+    [note] = scores.notes
+    assert "a new item is not of the same product" in note
+    assert "an item is not in the order, or a new one not of its products" in note
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [
