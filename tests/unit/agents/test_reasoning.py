@@ -356,6 +356,15 @@ async def test_another_way_to_pay_is_repeated_and_set_after_the_yes() -> None:
     assert [entry.payment_method_id for entry in (await at.order(PENDING)).payment_history] == ["card", "gift", "card"]
 
 
+async def test_of_two_methods_of_one_kind_none_is_chosen_for_the_customer() -> None:
+    methods = {**RICH_ANN.payment_methods, "gift2": GIFT.model_copy(update={"id": "gift2"})}
+    two = replace(EXPORT, customers=(RICH_ANN.model_copy(update={"payment_methods": methods}), *CUSTOMERS[1:]))
+    at = desks(Label.CHANGE_ORDER, wish(action="modify_pending_order_payment", pay_with="gift_card"), export=two)
+    outcome = await at.write(f"please take my gift card for {PENDING}")
+    assert outcome.disposition is Disposition.NEEDS_CUSTOMER
+    assert "which of your payment methods" in outcome.reply
+
+
 async def test_a_gift_card_that_does_not_hold_enough_is_a_persons_to_settle_before_anybody_says_yes() -> None:
     at = desks(Label.CHANGE_ORDER, wish(action="modify_pending_order_payment", pay_with="gift_card"))
     outcome = await at.write(f"please take my gift card for {PENDING}")

@@ -166,6 +166,20 @@ def test_two_equal_pieces_are_changed_one_by_one() -> None:
     assert [item.item_id for item in both.order.items] == ["dear", "i2", "cheap"]
 
 
+def test_one_new_item_that_is_not_available_stops_the_others_too() -> None:
+    twice = PENDING.model_copy(update={"items": (PENDING.items[0], PENDING.items[0])})
+    with pytest.raises(EffectRefused, match="not available"):
+        change_for(modify("k", "7.70", "i1", "i1", new=["dear", "gone"]), twice, ADA, PRODUCTS)
+
+
+def test_a_payment_is_changed_once_and_not_back() -> None:
+    moved = change_for(pay_with("k", "paypal_1"), PENDING, ADA).order
+    assert moved is not None
+    assert list(paid_by_method(moved)) == ["paypal_1"]
+    with pytest.raises(EffectRefused, match="once only"):
+        change_for(pay_with("k", "card_1"), moved, ADA)
+
+
 def test_a_price_that_is_not_what_was_agreed_changes_nothing() -> None:
     agreed_less = {"amount": Decimal("12.36")}
     for command, there in (
