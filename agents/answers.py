@@ -45,6 +45,13 @@ class AddressParts(ClosedAnswer):
     zip: str | None = Field(max_length=20)
 
 
+class ItemChange(ClosedAnswer):
+    """A piece of an order, and what the customer wants in its place."""
+
+    item: str = Field(max_length=200, description="name or item id of the piece")
+    options: list[str] = Field(max_length=20, description="the option values the customer wants, from the variants")
+
+
 class ReasoningProposal(ClosedAnswer):
     """What the model proposes; code decides."""
 
@@ -52,7 +59,9 @@ class ReasoningProposal(ClosedAnswer):
     action: ActionKind | None
     cancel_reason: Literal["no longer needed", "ordered by mistake"] | None
     items: list[str] = Field(max_length=50, description="names or item ids the customer names; empty means all")
+    changes: list[ItemChange] = Field(default=[], max_length=50, description="pieces to change or exchange")
     refund_to: Literal["original", "gift_card"] | None
+    pay_with: Literal["original", "gift_card", "paypal", "credit_card"] | None = None
     new_address: AddressParts | None
     reply_draft: str = Field(max_length=4000)
     citations: list[str] = Field(max_length=20, description="ids of the policy passages the reply rests on")

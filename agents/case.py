@@ -3,13 +3,14 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from agents import guard
 from agents.facts import Found
 from agents.policy import relevant
 from agents.quoting import colleagues_note, quoted
-from contracts.shop import ActionKind, Customer, Order, Passage
+from agents.rules import RULES, Rules
+from contracts.shop import ActionKind, Customer, Order, Passage, Product
 from contracts.ticket import Proposal, Round, Ticket
 
 MAX_POLICY_CHARS = 24_000
@@ -31,6 +32,7 @@ class Case:
     passages: Sequence[Passage]
     found: Found | None = None
     answered: Proposal | None = None
+    rules: Rules = field(default_factory=lambda: RULES)
 
     @property
     def said(self) -> str:
@@ -58,6 +60,9 @@ class Case:
         checkable = [next(filter(None, [*match.groups(), match[0]])) for match in _CHECKABLE.finditer(draft)]
         return [claim for claim in checkable if claim.casefold().rstrip(".,") not in trusted]
 
+    def _variants(self) -> Sequence[str]:
+        return ()
+
     def _trusted(self) -> str:
         passages = "\n".join(f'<passage id="{p.id}">\n{p.heading}\n{p.text}\n</passage>' for p in self.shown())
         parts = [f"<policy>\n{passages}\n</policy>"]
@@ -65,6 +70,7 @@ class Case:
         if self.found and self.found.customer and order:
             shown = _shown_order(self.found.customer, order)
             parts.append(f"<order>{json.dumps(shown, ensure_ascii=False)}</order>")
+            parts.extend(self._variants())
         if self.answered:
             parts.append(f"<proposal>{self.answered.model_dump_json(exclude={'asked_of'})}</proposal>")
         parts.extend(colleagues_note(self.round_))
@@ -77,10 +83,11 @@ class OrderCase(Case):
 
     customer: Customer
     order: Order
+    products: guard.Products = field(default_factory=dict)  # those of the order's pieces
 
     def assessing(self, action: ActionKind) -> "OrderCase":
         """The case with the guard's assessment of this action on record."""
-        assessment = guard.assessments(action, self.order, self.passages)
+        assessment = guard.assessments(action, self.order, self.passages, self.rules)
         return replace(self, round_=self.round_.model_copy(update={"assessment": assessment}))
 
     @property
@@ -88,9 +95,24 @@ class OrderCase(Case):
         """Whether the order's status permits the action assessed."""
         return self.round_.assessment[0].eligible
 
+    def _variants(self) -> Sequence[str]:
+        options = {product.name: _options(product) for product in self.products.values()}
+        return [f"<variants>{json.dumps(options, ensure_ascii=False)}</variants>"] if options else []
+
+
+def _options(product: Product) -> dict[str, list[str]]:
+    """Each option with the values that can be had."""
+    values: dict[str, list[str]] = {}
+    for variant in product.variants.values():
+        for name, value in variant.options.items():
+            if variant.available and value not in values.setdefault(name, []):
+                values[name].append(value)
+    return values
+
 
 def _shown_order(customer: Customer, order: Order) -> dict[str, object]:
     shown = order.model_dump(mode="json", include={"order_id", "status", "items", "address"})
     known = [customer.payment_methods.get(method_id) for method_id in guard.refund_methods(order, customer)]
     sources = [method.source for method in known if method]
-    return {**shown, "tracking_ids": order.tracking_ids, "refund_methods": sources}
+    methods = [method.source for method in customer.payment_methods.values()]
+    return {**shown, "tracking_ids": order.tracking_ids, "refund_methods": sources, "payment_methods": methods}

@@ -6,14 +6,16 @@ from decimal import Decimal
 from agents import action_replies, guard
 from agents.answers import ReasoningProposal
 from agents.case import Case, OrderCase
+from agents.commands import command_for
 from agents.details import alternative, proposed, with_stated_reason
 from agents.followups import Consent, consent
 from agents.replies import say
-from contracts.events import ACTION_OF_COMMAND, CancelOrder, ChangeAddress, ReturnItems, ShopCommand
+from agents.rules import Detail
 from contracts.models import ModelCall
-from contracts.shop import ActionKind
-from contracts.ticket import Desk, Proposal, Round, Signature, Step, Ticket, close, effect_key, escalate
+from contracts.ticket import Desk, Proposal, Round, Signature, Step, Ticket, close, escalate
 from contracts.values import Disposition
+
+_SAID_IN_WORDS = {Detail.NEW_ITEMS, Detail.PAY_WITH}  # a model reads them; when it cannot, a person does
 
 
 def refuse(case: OrderCase, by: Signature, calls: Sequence[ModelCall] = ()) -> Step:
@@ -31,11 +33,11 @@ def hear(case: OrderCase, answered: Proposal, by: Signature, money_limit_usd: fl
     proposal = with_stated_reason(answered, case.round_.body)
     if said is Consent.NO:
         return _leave_as_it_is(case, by)
-    if proposal.action not in ACTION_OF_COMMAND.values():
-        return to_a_person(case, by, "the customer has said what to change")
+    if _SAID_IN_WORDS & set(guard.missing(proposal, case.rules)):
+        return None
     if said is Consent.UNCLEAR:
         return ask(case, proposal, by, money_limit_usd) if proposal != answered else None
-    if guard.missing(proposal):
+    if guard.missing(proposal, case.rules):
         return ask(case, proposal, by, money_limit_usd)
     return _carry_out(case, proposal, by, money_limit_usd)
 
@@ -43,11 +45,21 @@ def hear(case: OrderCase, answered: Proposal, by: Signature, money_limit_usd: fl
 def ask(
     case: OrderCase, proposal: Proposal, by: Signature, money_limit_usd: float, calls: Sequence[ModelCall] = ()
 ) -> Step:
-    """Ask the customer for what is missing, or for the yes; a person has it where the money is above the limit."""
-    amount = guard.money_moved(proposal, case.order)
-    if amount > money_limit_usd:
-        return to_a_person(case, by, "the amount is above the limit", calls=calls, proposal=proposal)
-    asked = proposal.model_copy(update={"asked_in_round": case.round_.number})
+    """Ask the customer for what is missing, or for the yes; a person has it where the money is above the limit.
+
+    What the customer was asked to say in words is asked once: when no rule of ours can read it, a person can.
+    """
+    was_asked = case.answered is not None and case.answered.action is proposal.action
+    if was_asked and _SAID_IN_WORDS & set(guard.missing(proposal, case.rules)):
+        return to_a_person(case, by, "the customer has said what to change", calls=calls, proposal=proposal)
+    amount = guard.money_moved(proposal, case.order, case.products, case.rules)
+    asked = guard.priced(proposal, case.order, case.products, case.rules)
+    if abs(amount) > money_limit_usd:
+        return to_a_person(case, by, "the amount is above the limit", calls=calls, proposal=asked)
+    if not guard.missing(asked, case.rules) and (objection := _objection(case, asked, confirmed=True)):
+        # nobody is asked to say yes to what a yes cannot do
+        return to_a_person(case, by, objection, calls=calls, proposal=asked)
+    asked = asked.model_copy(update={"asked_in_round": case.round_.number})
     ticket = case.ticket.model_copy(update={"proposal": asked, "question": None})
     return close(ticket, case.round_, Disposition.NEEDS_CUSTOMER, by, reply=_question(case, asked, amount), calls=calls)
 
@@ -84,14 +96,14 @@ def to_a_person(
 def commanded(proposal: Proposal, ticket: Ticket, round_: Round) -> Step:
     """Order what is proposed; the round waits at the effects desk until it is done."""
     waiting = round_.model_copy(update={"desk": Desk.EFFECTS})
-    return Step(ticket.with_round(waiting), (_command(proposal, ticket, round_),))
+    return Step(ticket.with_round(waiting), (command_for(proposal, ticket, round_),))
 
 
 def _wished(case: Case, wish: ReasoningProposal | None) -> Proposal | None:
     """What the model would have done, made of the customer's own rows."""
     if wish is None or wish.action is None or not isinstance(case, OrderCase):
         return None
-    return proposed(case, wish.action, wish)
+    return guard.priced(proposed(case, wish.action, wish), case.order, case.products, case.rules)
 
 
 def _leave_as_it_is(case: OrderCase, by: Signature) -> Step:
@@ -100,30 +112,28 @@ def _leave_as_it_is(case: OrderCase, by: Signature) -> Step:
 
 
 def _carry_out(case: OrderCase, proposal: Proposal, by: Signature, money_limit_usd: float) -> Step:
-    if objection := guard.objection(proposal, case.customer, case.order):
+    if objection := _objection(case, proposal, confirmed=consent(case.round_.body) is Consent.YES):
         return to_a_person(case, by, objection, proposal=proposal)
-    if guard.money_moved(proposal, case.order) > money_limit_usd:
+    amount = guard.money_moved(proposal, case.order, case.products, case.rules)
+    if abs(amount) > money_limit_usd:
         return to_a_person(case, by, "the amount is above the limit", proposal=proposal)
     return commanded(proposal, case.ticket.model_copy(update={"proposal": None}), case.round_)
 
 
+def _objection(case: OrderCase, proposal: Proposal, *, confirmed: bool) -> str | None:
+    return guard.objection(
+        proposal,
+        case.customer,
+        case.order,
+        confirmed=confirmed,
+        products=case.products,
+        rules=case.rules,
+        passages=case.passages,
+    )
+
+
 def _question(case: OrderCase, proposal: Proposal, amount: Decimal) -> str:
-    if missing := guard.missing(proposal):
-        return action_replies.request(missing, proposal, case.order, case.customer, amount)
-    return action_replies.confirmation(proposal, case.order, case.customer, amount)
-
-
-def _command(proposal: Proposal, ticket: Ticket, round_: Round) -> ShopCommand:
-    fields: dict[str, object] = {
-        "ticket_id": ticket.ticket_id,
-        "tenant_id": ticket.tenant_id,
-        "effect_key": effect_key(ticket, round_.number, proposal.action),
-        "round": round_.number,
-        "order_id": proposal.order_id,
-    }
-    if proposal.action is ActionKind.CANCEL_PENDING_ORDER:
-        return CancelOrder.model_validate(fields | {"reason": proposal.reason})
-    if proposal.action is ActionKind.RETURN_DELIVERED_ORDER_ITEMS:
-        chosen = {"item_ids": proposal.item_ids, "payment_method_id": proposal.payment_method_id}
-        return ReturnItems.model_validate(fields | chosen)
-    return ChangeAddress.model_validate(fields | {"address": proposal.address})
+    known = action_replies.Known(proposal, case.order, case.customer, case.products, amount)
+    if missing := guard.missing(proposal, case.rules):
+        return action_replies.request(missing, known)
+    return action_replies.confirmation(known)

@@ -8,6 +8,8 @@ from agents import guard
 from agents.answers import AddressParts, ReasoningProposal
 from agents.case import OrderCase
 from agents.followups import cancel_reason
+from agents.variants import new_items
+from contracts.order_rows import paid_by_method
 from contracts.shop import ActionKind, Address, Order
 from contracts.ticket import Proposal
 
@@ -24,6 +26,12 @@ def proposed(case: OrderCase, action: ActionKind, wish: ReasoningProposal) -> Pr
         case ActionKind.RETURN_DELIVERED_ORDER_ITEMS:
             details["item_ids"] = _item_ids(case.order, wish.items, before.item_ids)
             details["payment_method_id"] = _refund_to(case, wish.refund_to, before.payment_method_id)
+        case ActionKind.MODIFY_PENDING_ORDER_ITEMS | ActionKind.EXCHANGE_DELIVERED_ORDER_ITEMS:
+            if wish.changes:
+                details["item_ids"], details["new_item_ids"] = new_items(case.order, case.products, wish.changes)
+            details["payment_method_id"] = _pay_with(case, wish.pay_with, before.payment_method_id or _original(case))
+        case ActionKind.MODIFY_PENDING_ORDER_PAYMENT:
+            details["payment_method_id"] = _pay_with(case, wish.pay_with, before.payment_method_id)
         case ActionKind.MODIFY_PENDING_ORDER_ADDRESS:
             details["address"] = _address(case.order, wish.new_address, before.address)
         case _:
@@ -75,6 +83,21 @@ def _refund_to(case: OrderCase, wanted: str | None, before: str | None) -> str |
     if wanted is None and before in methods:
         return before
     return methods[0] if methods else None
+
+
+def _original(case: OrderCase) -> str | None:
+    """What paid the order, if it can pay again."""
+    return next((method for method in paid_by_method(case.order) if method in case.customer.payment_methods), None)
+
+
+def _pay_with(case: OrderCase, wanted: str | None, before: str | None) -> str | None:
+    """The customer's one method of that kind; none when they have several and did not pay with one of them."""
+    if wanted is None:
+        return before
+    if wanted == "original":
+        return _original(case)
+    of_kind = [key for key, method in case.customer.payment_methods.items() if method.source == wanted]
+    return of_kind[0] if len(of_kind) == 1 else None
 
 
 def _address(order: Order, parts: AddressParts | None, before: Address | None) -> Address | None:

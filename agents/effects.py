@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass, field
 
-from agents.replies import say
+from agents.replies import difference, say
 from contracts.errors import EffectRefused
 from contracts.events import (
     ACTION_OF_COMMAND,
     CancelOrder,
     ChangeAddress,
+    ChangeDefaultAddress,
+    ChangePayment,
     Event,
+    ExchangeItems,
+    ModifyItems,
     ReturnItems,
     ReviewRequested,
     SendReply,
@@ -16,6 +20,7 @@ from contracts.events import (
 )
 from contracts.facts import TakenAction
 from contracts.ports import EffectResult, EffectsPort, Shop
+from contracts.shop import Address
 from contracts.ticket import Desk, Round, Signature, Step, Ticket, close, escalate
 from contracts.values import Disposition
 
@@ -24,8 +29,8 @@ from contracts.values import Disposition
 class Effects:
     """Applies a shop command for the customer whose round it is, then closes the round; sends replies.
 
-    Consumes CancelOrder, ReturnItems, ChangeAddress, SendReply. Emits the round's outcome and the reply; a review
-    where a reply cannot be sent. The port applies an effect key once, so a command handled again ends as it did before.
+    Consumes SendReply and every shop command. Emits the round's outcome and the reply; a review where a reply cannot be
+    sent. The port applies an effect key once, so a command handled again ends as it did before.
     """
 
     port: EffectsPort
@@ -38,7 +43,7 @@ class Effects:
         command = event.data
         if isinstance(command, SendReply):
             return await self._send(ticket, command)
-        if not isinstance(command, CancelOrder | ReturnItems | ChangeAddress):
+        if not isinstance(command, ShopCommand):
             return Step(ticket)
         round_ = ticket.round(command.round)
         if round_.desk is not Desk.EFFECTS:
@@ -70,7 +75,7 @@ class Effects:
             reply = say("colleague", round_.language)
             return escalate(ticket, round_, by, reason="the shop refused the effect", reply=reply, evidence=evidence)
         kind = ACTION_OF_COMMAND[type(command)]
-        taken = TakenAction(kind=kind, order_id=command.order_id, amount=result.amount)
+        taken = TakenAction(kind=kind, order_id=result.order.order_id if result.order else "", amount=result.amount)
         reply = (round_.person.reply if round_.person else "") or _done(command, result)
         return close(ticket, round_, Disposition.ACTED, by, reply=reply, actions=[taken])
 
@@ -90,6 +95,26 @@ def _done(command: ShopCommand, result: EffectResult) -> str:
                 f"We have noted the return from your order {command.order_id}. You will get an e-mail with the next "
                 f"steps, and a refund of ${result.amount:.2f}."
             )
+        case ExchangeItems():
+            return (
+                f"We have noted the exchange for your order {command.order_id}. You will get an e-mail with the next "
+                f"steps; there is no need to place a new order. {difference(result.amount)}"
+            )
+        case ModifyItems():
+            return (
+                f"Your order {command.order_id} now holds the new items. {difference(result.amount)} It cannot be "
+                "changed or cancelled any more."
+            )
+        case ChangePayment():
+            return (
+                f"Your order {command.order_id} is now paid the new way: ${result.amount:.2f}. The way you paid first "
+                "gets its money back, at once if it is a gift card, else within 5 to 7 business days."
+            )
         case ChangeAddress():
-            where = f"{command.address.address1}, {command.address.city}"
-            return f"Your order {command.order_id} now goes to {where}."
+            return f"Your order {command.order_id} now goes to {_place(command.address)}."
+        case ChangeDefaultAddress():
+            return f"The address of your account is now {_place(command.address)}. Orders keep the address they have."
+
+
+def _place(address: Address) -> str:
+    return f"{address.address1}, {address.city}"

@@ -1,6 +1,6 @@
 """Reasoning: settles what needs the policy. A model proposes in a closed schema; code decides."""
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from agents import deciding, guard
@@ -10,6 +10,7 @@ from agents.details import proposed
 from agents.facts import Found, find
 from agents.followups import may_answer
 from agents.prompts import Prompt
+from agents.rules import RULES, Rules
 from agents.which_order import ask_for_the_order
 from contracts.errors import ModelAnswerUnusable, ModelDenied
 from contracts.events import Event, ReasoningRequested
@@ -19,14 +20,16 @@ from contracts.shop import ActionKind
 from contracts.ticket import Desk, Proposal, Question, Round, Signature, Step, Ticket, close
 from contracts.values import Disposition, Label
 
+_SWAPS = frozenset({ActionKind.MODIFY_PENDING_ORDER_ITEMS, ActionKind.EXCHANGE_DELIVERED_ORDER_ITEMS})
+
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
     """Decides about an order by the policy's rules in code, and answers questions from the policy's text.
 
     Consumes ReasoningRequested. Emits the round's outcome, or a shop command once the customer said yes to
-    exactly that. What the policy forbids is refused without asking a model. Changed items, exchanges and other
-    ways to pay are assessed and asked about; once the customer has answered, a person carries them out.
+    exactly that. What the policy forbids is refused without asking a model. New items are found among the variants
+    of the same products; where the customer's words do not settle them, a person does.
     """
 
     model: ChatModel
@@ -35,6 +38,7 @@ class Reasoning:
     prompt: Prompt
     money_limit_usd: float  # above it, a person decides
     min_confidence: float = 0.5  # 0..1
+    rules: Mapping[str, Rules] = field(default_factory=dict)  # by tenant; those shipped for all others
     name: str = field(default="reasoning", init=False)
 
     async def handle(self, ticket: Ticket, event: Event) -> Step:
@@ -45,7 +49,8 @@ class Reasoning:
         if round_.desk is not Desk.REASONING:
             return Step(ticket)
         passages = await self.shop.policy(ticket.tenant_id)
-        case = Case(ticket=ticket, round_=round_, passages=passages, answered=_answered(ticket, round_))
+        rules = self.rules.get(ticket.tenant_id, RULES)
+        case = Case(ticket=ticket, round_=round_, passages=passages, answered=_answered(ticket, round_), rules=rules)
         if round_.label and round_.label in guard.ACTIONS_OF_LABEL:
             return await self._settle_action(case, round_.label, event)
         return await self._answer_from_policy(case, event)
@@ -56,6 +61,7 @@ class Reasoning:
         if case is None:
             round_ = asked.round_.model_copy(update={"lookup": found.facts})
             return ask_for_the_order(asked.ticket, round_, found.facts, Desk.REASONING, self._signature)
+        case = await self._with_products(case, label)
         case = case.assessing(case.answered.action if case.answered else guard.ACTIONS_OF_LABEL[label][0])
         if not case.eligible:
             return deciding.refuse(case, self._signature)
@@ -127,6 +133,12 @@ class Reasoning:
         )
         return await self.model.ask(request, call)
 
+    async def _with_products(self, case: OrderCase, label: Label) -> OrderCase:
+        if not _SWAPS & set(guard.ACTIONS_OF_LABEL[label]):
+            return case
+        ids = {item.product_id for item in case.order.items}
+        return replace(case, products=await self.shop.products(case.ticket.tenant_id, ids))
+
     async def _find(self, case: Case) -> Found:
         return await find(self.shop, case.ticket.tenant_id, case.round_.from_email, case.round_.order_refs)
 
@@ -162,6 +174,7 @@ def _on_order(case: Case, found: Found) -> OrderCase | None:
         round_=case.round_.model_copy(update={"lookup": found.facts}),
         passages=case.passages,
         answered=case.answered,
+        rules=case.rules,
         found=found,
         customer=found.customer,
         order=found.only_order,

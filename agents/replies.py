@@ -1,6 +1,7 @@
 """Replies: what we write to customers without a model, in the languages we write."""
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from types import MappingProxyType
 
 from contracts.facts import OrderFacts
@@ -120,6 +121,13 @@ _TEXTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 def say(key: str, language: str | None) -> str:
     """One of the fixed replies: in the language if we write it, else in English."""
     return _texts(language)[key]
+
+
+def difference(amount: Decimal) -> str:
+    """What becomes of a price difference; above 0 the customer pays it."""
+    if not amount:
+        return "The price stays the same."
+    return f"You pay the difference of ${amount:.2f}." if amount > 0 else f"You get ${-amount:.2f} back."
 
 
 def tell_orders(orders: Sequence[OrderFacts], language: str | None) -> str:

@@ -1,7 +1,7 @@
 """Review: keeps what waits for a person, and turns what the person decided into the round's next step."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -9,6 +9,7 @@ from agents.approval import changed, draft_in, proposal_in, standing
 from agents.deciding import commanded
 from agents.order_refs import order_refs
 from agents.replies import say
+from agents.rules import RULES, Rules
 from contracts.errors import ContractBroken
 from contracts.events import Event, ReviewDecided, ReviewRequested, ReviewTimedOut
 from contracts.ports import Reviews, Shop
@@ -44,6 +45,7 @@ class Review:
     shop: Shop
     version: str
     due_after: Callable[[str], timedelta]  # of a tenant's reviews
+    rules: Mapping[str, Rules] = field(default_factory=dict)  # by tenant; those shipped for all others
     name: str = field(default="review", init=False)
 
     async def handle(self, ticket: Ticket, event: Event) -> Step:
@@ -78,7 +80,9 @@ class Review:
                 raise ContractBroken("there is nothing to answer with")
             answered = round_.model_copy(update={"person": part})
             return close(ticket, answered, Disposition.ANSWERED, self._signature, reply=reply)
-        if objection := (await standing(self.shop, ticket, round_, proposal)).objection:
+        rules = self.rules.get(ticket.tenant_id, RULES)
+        proposal, objection = await standing(self.shop, ticket, round_, proposal, rules)
+        if objection:
             reason = f"{decided.decided_by} approved it, but {objection}"
             return escalate(ticket, round_, self._signature, reason=reason, reply="", evidence=asked.evidence)
         return commanded(proposal, ticket, reopened(round_, Desk.EFFECTS, part))

@@ -153,6 +153,7 @@ class CancelOrder(Command):
 
     order_id: str
     reason: Literal["no longer needed", "ordered by mistake"]
+    amount: Money | None = None  # the refund the customer agreed to; None: what the order's rows say
 
 
 class ReturnItems(Command):
@@ -161,12 +162,45 @@ class ReturnItems(Command):
     order_id: str
     item_ids: tuple[str, ...] = Field(min_length=1)
     payment_method_id: str
+    amount: Money | None = None  # the refund the customer agreed to; None: what the order's rows say
+
+
+class _Swap(Command):
+    """Pieces of an order for other variants of the same products, the n-th id for the n-th."""
+
+    order_id: str
+    item_ids: tuple[str, ...] = Field(min_length=1)
+    new_item_ids: tuple[str, ...] = Field(min_length=1)
+    payment_method_id: str  # pays the price difference, or gets it back
+    difference: Money  # as the customer agreed to it; above 0 they pay
+
+
+class ExchangeItems(_Swap):
+    """Exchange pieces of a delivered order for other variants of the same products."""
+
+
+class ModifyItems(_Swap):
+    """Put other variants of the same products into a pending order, once."""
+
+
+class ChangePayment(Command):
+    """Have a pending order paid another way; what paid it first gets the money back."""
+
+    order_id: str
+    payment_method_id: str
+    amount: Money  # the order's total, as the customer agreed to it
 
 
 class ChangeAddress(Command):
     """Send a pending order elsewhere."""
 
     order_id: str
+    address: Address
+
+
+class ChangeDefaultAddress(Command):
+    """Change the address in the customer's own account; orders keep theirs."""
+
     address: Address
 
 
@@ -178,11 +212,16 @@ class SendReply(Command):
     text: str
 
 
-ShopCommand = CancelOrder | ReturnItems | ChangeAddress
+OrderCommand = CancelOrder | ReturnItems | ExchangeItems | ModifyItems | ChangePayment | ChangeAddress
+ShopCommand = OrderCommand | ChangeDefaultAddress
 ACTION_OF_COMMAND: dict[type[ShopCommand], ActionKind] = {
     CancelOrder: ActionKind.CANCEL_PENDING_ORDER,
     ReturnItems: ActionKind.RETURN_DELIVERED_ORDER_ITEMS,
+    ExchangeItems: ActionKind.EXCHANGE_DELIVERED_ORDER_ITEMS,
+    ModifyItems: ActionKind.MODIFY_PENDING_ORDER_ITEMS,
+    ChangePayment: ActionKind.MODIFY_PENDING_ORDER_PAYMENT,
     ChangeAddress: ActionKind.MODIFY_PENDING_ORDER_ADDRESS,
+    ChangeDefaultAddress: ActionKind.MODIFY_USER_ADDRESS,
 }
 
 

@@ -45,6 +45,6 @@ class TakenAction(Value):
     """An action that was carried out, with the money it moved (0 where none)."""
 
     kind: ActionKind
-    order_id: str
-    amount: Money
+    order_id: str  # "" when it is about no order
+    amount: Money  # a price difference is above 0 where the customer pays it
     currency: str = "USD"

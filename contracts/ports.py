@@ -13,7 +13,7 @@ from contracts.errors import ContractBroken, TenantMismatch, VersionConflict
 from contracts.events import Event, ReviewRequested, SendReply, ShopCommand
 from contracts.models import AnswerT, CallContext, ModelAnswer, ModelRequest
 from contracts.reviews import Move, Review, ReviewFilter
-from contracts.shop import Customer, Order, Passage
+from contracts.shop import Customer, Order, Passage, Product
 from contracts.ticket import Step, Ticket
 from contracts.values import Money
 
@@ -314,13 +314,16 @@ class Shop(Protocol):
     async def order(self, tenant_id: str, order_id: str) -> Order | None:
         """The order of that id, whoever owns it: callers check the owner."""
 
+    async def products(self, tenant_id: str, product_ids: Collection[str]) -> Mapping[str, Product]:
+        """The products of these ids with their variants as they are now, by id; unknown ones are left out."""
+
     async def policy(self, tenant_id: str) -> Sequence[Passage]:
         """The policy in force, passage by passage; empty when none was loaded."""
 
 
 @dataclass(frozen=True, slots=True)
 class EffectResult:
-    """What an effect did: the order as it is after it (None for a reply), and the money it moved."""
+    """What an effect did: the order as it is after it (None where it is about none), and the money it moved."""
 
     order: Order | None
     amount: Money
@@ -330,9 +333,9 @@ class EffectsPort(Protocol):
     """Carries commands out, each effect key once."""
 
     async def apply(self, command: ShopCommand, user_id: str) -> EffectResult:
-        """Change one of the customer's own orders; a key applied before returns what it did then.
+        """Change one of the customer's own orders, or their account; a key applied before returns what it did then.
 
-        Raises EffectRefused: the order is not the customer's, or its rows no longer allow it.
+        Raises EffectRefused: the order is not the customer's, or the shop's rows no longer allow it.
         """
 
     async def send(self, command: SendReply) -> EffectResult:

@@ -12,7 +12,7 @@ from contracts.values import Money, Value
 
 
 class ActionKind(StrEnum):
-    """The policy's vocabulary of actions on an order."""
+    """The policy's vocabulary of actions: on an order, and on the customer's own account."""
 
     CANCEL_PENDING_ORDER = "cancel_pending_order"
     MODIFY_PENDING_ORDER_ITEMS = "modify_pending_order_items"
@@ -20,6 +20,7 @@ class ActionKind(StrEnum):
     MODIFY_PENDING_ORDER_PAYMENT = "modify_pending_order_payment"
     RETURN_DELIVERED_ORDER_ITEMS = "return_delivered_order_items"
     EXCHANGE_DELIVERED_ORDER_ITEMS = "exchange_delivered_order_items"
+    MODIFY_USER_ADDRESS = "modify_user_address"  # the default address; about no order
 
 
 class Address(Value):
@@ -71,6 +72,10 @@ class Order(Value):
     cancel_reason: str | None = None
     return_items: tuple[str, ...] = ()  # item ids a return was asked for
     return_payment_method_id: str | None = None
+    exchange_items: tuple[str, ...] = ()  # item ids an exchange was asked for
+    exchange_new_items: tuple[str, ...] = ()
+    exchange_payment_method_id: str | None = None
+    exchange_price_difference: Money | None = None  # above 0: the customer pays it
 
     @property
     def tracking_ids(self) -> tuple[str, ...]:

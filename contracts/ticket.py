@@ -99,13 +99,15 @@ class Proposal(Value):
     """An action that waits for the customer's yes."""
 
     action: ActionKind
-    order_id: str
+    order_id: str  # "" when it is about no order
     asked_in_round: int
     asked_of: str  # only this e-mail address may confirm
     reason: str | None = None
     item_ids: tuple[str, ...] = ()
+    new_item_ids: tuple[str, ...] = ()  # the n-th for the n-th of item_ids
     payment_method_id: str | None = None
     address: Address | None = None
+    amount: Money | None = None  # the money the customer was told it moves
 
 
 class Question(Value):
@@ -348,4 +350,4 @@ def reply_command(ticket: Ticket, round_: Round, text: str, why: str) -> SendRep
 
 def _orders_of(round_: Round) -> tuple[str, ...]:
     found = [o.order_id for o in round_.lookup.orders] if round_.lookup else []
-    return tuple(dict.fromkeys([*found, *(a.order_id for a in round_.actions)]))
+    return tuple(dict.fromkeys([*found, *(a.order_id for a in round_.actions if a.order_id)]))

@@ -1,12 +1,13 @@
 """What waits for a person, shown and decided."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from agents.approval import changed, draft_in, proposal_in, standing
 from agents.review import is_beside
+from agents.rules import RULES, Rules
 from contracts.errors import ContractBroken, SupportError
 from contracts.events import ReviewDecided
 from contracts.ports import Reviews, Shop, TicketStore
@@ -14,6 +15,7 @@ from contracts.reviews import Review, ReviewFilter
 from contracts.ticket import Proposal, Ticket
 from ops.review_moves import record_of
 from ops.review_text import said, told, what_became
+from ops.rules import rules_of_tenants
 from ops.settings import Settings
 from ops.wiring import database
 from state.postgres_tickets import PostgresTickets
@@ -35,6 +37,7 @@ class Desk:
     reviews: Reviews
     tickets: TicketStore
     shop: Shop
+    rules: Mapping[str, Rules] = field(default_factory=dict)  # by tenant; those shipped for all others
 
     async def listed(self, wanted: ReviewFilter) -> list[dict[str, Any]]:
         """The reviews that are wanted, longest waiting first."""
@@ -86,11 +89,13 @@ class Desk:
     ) -> dict[str, Any]:
         """What approving would do now, or why it cannot be done."""
         if proposal is not None:
-            objection, amount = await standing(self.shop, ticket, ticket.round(review.request.round), proposal)
+            rules = self.rules.get(ticket.tenant_id, RULES)
+            round_ = ticket.round(review.request.round)
+            proposal, objection = await standing(self.shop, ticket, round_, proposal, rules)
             does = {
                 "action": proposal.action,
                 "order_id": proposal.order_id,
-                "amount_usd": None if amount is None else float(amount),
+                "amount_usd": None if proposal.amount is None else float(proposal.amount),
                 "confirmed_by_customer": bool(review.request.evidence.get("confirmed")),
             }
             return {"possible": objection is None, "why_not": objection, "does": does}
@@ -131,7 +136,8 @@ async def decide_review(review_id: str, decision: Decide, settings: Settings) ->
 
 
 def _desk(pool: Any, settings: Settings) -> Desk:
-    return Desk(PostgresReviews(pool), PostgresTickets(pool), PostgresShop(pool, settings.shop_of))
+    rules = rules_of_tenants(settings.agents.rules)
+    return Desk(PostgresReviews(pool), PostgresTickets(pool), PostgresShop(pool, settings.shop_of), rules)
 
 
 def decision_of(review: Review, decision: str, by: str, **more: Any) -> ReviewDecided:

@@ -220,6 +220,7 @@ class AgentSettings(_Group):
     lanes: int = Field(256, ge=1, le=5000, description="tickets in flight in one worker process")
     min_confidence: float = Field(0.5, ge=0, le=1, description="below it, triage asks a person")
     money_limit_usd: float = Field(1000, ge=0, description="above it, a person approves")
+    rules: dict[Identifier, Path] = Field({}, description="by tenant: a TOML file with its own rules for the guard")
     default_deadline: timedelta = timedelta(hours=24)
     drain_timeout_s: float = Field(20, gt=0, le=300)
 

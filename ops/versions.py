@@ -8,11 +8,11 @@ from pathlib import Path
 import agents
 
 
-def agent_version(name: str, *, models: Iterable[str] = ()) -> str:
+def agent_version(name: str, *, models: Iterable[str] = (), files: Iterable[Path] = ()) -> str:
     """Twelve hex digits that change when anything does that shapes the agent's decisions.
 
     Covers the agent's module, every module of `agents` it imports (its schemas and tools among them), its
-    prompt where it has one, and the models named.
+    prompt where it has one, the models named, and files that it decides by.
     """
     root = Path(agents.__file__).parent
     digest = hashlib.sha256()
@@ -23,6 +23,8 @@ def agent_version(name: str, *, models: Iterable[str] = ()) -> str:
         digest.update(prompt.read_bytes())
     for model in models:
         digest.update(b"\0" + model.encode())
+    for file in files:
+        digest.update(b"\0" + file.read_bytes())
     return digest.hexdigest()[:12]
 
 

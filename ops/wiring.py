@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pkgutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -33,6 +33,8 @@ from state.shop import PostgresShop
 from state.stores import postgres_stores
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import asyncpg
 
     from agents.prompts import Prompt
@@ -119,8 +121,11 @@ class Making:
         """The shop's rows."""
         return PostgresShop(self.pool, self.settings.shop_of)
 
-    async def asked(self, *, escalates: bool = False) -> Asked:
-        """A model for the agent's prompt. What that takes is imported only now: the others start without."""
+    async def asked(self, *, escalates: bool = False, files: Sequence[Path] = ()) -> Asked:
+        """A model for the agent's prompt. What that takes is imported only now: the others start without.
+
+        `files`: what else shapes its decisions, for the version.
+        """
         from agents.prompts import load_prompt
         from ops.models import chat_model
 
@@ -129,7 +134,7 @@ class Making:
         gateway = await self.open_until_stop.enter_async_context(chat_model(tiers, self.settings, self.pool))
         self.needs.away.append(gateway.is_away)
         models = [":".join(names) for tier in tiers for names in self.settings.llm.models_of(tier)]
-        return Asked(gateway, prompt, agent_version(self.name, models=models))
+        return Asked(gateway, prompt, agent_version(self.name, models=models, files=files))
 
 
 class Asked(NamedTuple):
@@ -153,10 +158,18 @@ async def _lookup(making: Making) -> Agent:
 
 async def _reasoning(making: Making) -> Agent:
     from agents.reasoning import Reasoning
+    from ops.rules import rules_of_tenants
 
-    model, prompt, version = await making.asked()
-    limit_usd = making.settings.agents.money_limit_usd
-    return Reasoning(model=model, shop=making.shop, version=version, prompt=prompt, money_limit_usd=limit_usd)
+    agents = making.settings.agents
+    model, prompt, version = await making.asked(files=[agents.rules[tenant_id] for tenant_id in sorted(agents.rules)])
+    return Reasoning(
+        model=model,
+        shop=making.shop,
+        version=version,
+        prompt=prompt,
+        money_limit_usd=agents.money_limit_usd,
+        rules=rules_of_tenants(agents.rules),
+    )
 
 
 async def _effects(making: Making) -> Agent:
@@ -168,13 +181,18 @@ async def _effects(making: Making) -> Agent:
 
 async def _review(making: Making) -> Agent:
     """What keeps the tenants' time-out policies runs beside it."""
+    from ops.rules import rules_of_tenants
+
     reviews: Reviews = PostgresReviews(making.pool)
-    policy_of = making.settings.review.policy_of
+    policy_of, rules = making.settings.review.policy_of, making.settings.agents.rules
     timeouts = ReviewTimeouts(reviews, PostgresLeases(making.pool), policy_of)
     await making.open_until_stop.enter_async_context(in_background(timeouts))
-    version = agent_version(making.name)
     return Review(
-        reviews=reviews, shop=making.shop, version=version, due_after=lambda tenant_id: policy_of(tenant_id).after
+        reviews=reviews,
+        shop=making.shop,
+        version=agent_version(making.name, files=[rules[tenant_id] for tenant_id in sorted(rules)]),
+        due_after=lambda tenant_id: policy_of(tenant_id).after,
+        rules=rules_of_tenants(rules),
     )
 
 

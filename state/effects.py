@@ -11,14 +11,25 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from contracts.errors import ContractBroken
-from contracts.events import CancelOrder, ChangeAddress, Command, ReturnItems, SendReply, ShopCommand
+from contracts.events import (
+    CancelOrder,
+    ChangeAddress,
+    ChangeDefaultAddress,
+    ChangePayment,
+    Command,
+    ExchangeItems,
+    ModifyItems,
+    ReturnItems,
+    SendReply,
+    ShopCommand,
+)
 from contracts.ports import EffectResult, TimelineEntry
-from contracts.shop import Customer, Order
+from contracts.shop import Customer, Order, Product
 from state import timeline
 from state.documents import from_json, to_json
 from state.pool import borrowed
 from state.shop import MemoryShop, ShopOf
-from state.shop_rules import Change, change_for
+from state.shop_rules import NO_PRODUCTS, Change, Products, change_for, product_ids_of
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -28,7 +39,11 @@ if TYPE_CHECKING:
 KIND_OF_COMMAND: dict[type[Command], str] = {
     CancelOrder: "cancel_order",
     ReturnItems: "return_items",
+    ExchangeItems: "exchange_items",
+    ModifyItems: "modify_items",
+    ChangePayment: "change_payment",
     ChangeAddress: "change_address",
+    ChangeDefaultAddress: "change_default_address",
     SendReply: "send_reply",
 }
 _log = logging.getLogger(__name__)
@@ -36,6 +51,8 @@ _SENT = EffectResult(order=None, amount=Decimal(0))
 
 _LOCK_ORDER = "SELECT document FROM shop_orders WHERE shop_id = $1 AND order_id = $2 FOR UPDATE"
 _LOCK_CUSTOMER = "SELECT document FROM shop_customers WHERE shop_id = $1 AND user_id = $2 FOR UPDATE"
+# A product that is loaded anew meanwhile is waited for, and one that is read here stays until the order is stored.
+_LOCK_PRODUCTS = "SELECT document FROM shop_products WHERE shop_id = $1 AND product_id = ANY($2) FOR SHARE"
 _STORE_ORDER = "UPDATE shop_orders SET status = $3, document = $4 WHERE shop_id = $1 AND order_id = $2"
 _STORE_CUSTOMER = "UPDATE shop_customers SET document = $3 WHERE shop_id = $1 AND user_id = $2"
 _FIND = "SELECT kind, user_id, command, order_then, amount FROM effects WHERE effect_key = $1"
@@ -65,7 +82,7 @@ class PostgresEffects:
         self._shop_of = shop_of
 
     async def apply(self, command: ShopCommand, user_id: str) -> EffectResult:
-        """Change one of the customer's own orders, once per key; see the port.
+        """Change one of the customer's own orders, or their account, once per key; see the port.
 
         Raises ContractBroken: the key was used for another command.
         """
@@ -82,13 +99,15 @@ class PostgresEffects:
 
     async def _apply(self, connection: "Connection", command: ShopCommand, user_id: str) -> EffectResult:
         shop_id = self._shop_of(command.tenant_id)
-        # The order's row comes first: whoever carries out the same command waits here, and then finds the key.
-        order = await _locked_order(connection, shop_id, command.order_id)
+        # The rows come first: whoever carries out the same command waits here, and then finds the key.
+        order_id = _order_id(command)
+        order = await _locked_order(connection, shop_id, order_id) if order_id else None
+        customer = await connection.fetchval(_LOCK_CUSTOMER, shop_id, user_id)
         earlier = await find_effect(connection, command)
         if earlier is not None:
             return result_again(earlier, command, user_id)
-        customer = await connection.fetchval(_LOCK_CUSTOMER, shop_id, user_id)
-        change = change_for(command, order, customer and from_json(Customer, customer))
+        products = await _products(connection, shop_id, command, order)
+        change = change_for(command, order, customer and from_json(Customer, customer), products)
         effect = effect_of(command, user_id, change)
         if not await note_effect(connection, command, effect):
             raise _key_reused(command)  # for another order, at the same moment
@@ -105,13 +124,13 @@ class MemoryEffects:
         self._effects: dict[str, tuple[datetime, Command, Effect]] = {}
 
     async def apply(self, command: ShopCommand, user_id: str) -> EffectResult:
-        """Change one of the customer's own orders, once per key; see the port.
+        """Change one of the customer's own orders, or their account, once per key; see the port.
 
         Raises ContractBroken: the key was used for another command.
         """
         if command.effect_key in self._effects:
             return result_again(self._effects[command.effect_key][2], command, user_id)
-        change = change_for(command, *self._shop.rows(command.tenant_id, command.order_id, user_id))
+        change = change_for(command, *self._shop.rows(command.tenant_id, _order_id(command), user_id))
         effect = effect_of(command, user_id, change)
         self._note(command, effect)
         self._shop.store(command.tenant_id, change)
@@ -159,9 +178,21 @@ def result_again(earlier: Effect, command: Command, user_id: str | None) -> Effe
 
 
 def log_applied(command: ShopCommand) -> None:
-    """Say that an order was changed, ids only."""
-    ids = {"effect_key": command.effect_key, "ticket_id": command.ticket_id, "order_id": command.order_id}
-    _log.info("order changed", extra={"kind": KIND_OF_COMMAND[type(command)], **ids})
+    """Say that an order or an account was changed, ids only."""
+    ids = {"effect_key": command.effect_key, "ticket_id": command.ticket_id, "order_id": _order_id(command)}
+    _log.info("shop changed", extra={"kind": KIND_OF_COMMAND[type(command)], **ids})
+
+
+def _order_id(command: ShopCommand) -> str | None:
+    return None if isinstance(command, ChangeDefaultAddress) else command.order_id
+
+
+async def _products(connection: "Connection", shop_id: str, command: ShopCommand, order: Order | None) -> Products:
+    if not isinstance(command, ExchangeItems | ModifyItems):
+        return NO_PRODUCTS
+    rows = await connection.fetch(_LOCK_PRODUCTS, shop_id, product_ids_of(order))
+    products = [from_json(Product, row["document"]) for row in rows]
+    return {product.product_id: product for product in products}
 
 
 async def _locked_order(connection: "Connection", shop_id: str, order_id: str) -> Order | None:
@@ -200,7 +231,8 @@ async def note_effect(connection: "Connection", command: Command, effect: Effect
 
 async def _store(connection: "Connection", shop_id: str, change: Change) -> None:
     order, customer = change.order, change.customer
-    await connection.execute(_STORE_ORDER, shop_id, order.order_id, order.status, to_json(order))
+    if order is not None:
+        await connection.execute(_STORE_ORDER, shop_id, order.order_id, order.status, to_json(order))
     await connection.execute(_STORE_CUSTOMER, shop_id, customer.user_id, to_json(customer))
 
 

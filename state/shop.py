@@ -1,15 +1,15 @@
 """The shop: whose orders, which policy. Every read is of the one shop that the tenant sees."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import asyncpg
 
-from contracts.shop import Customer, Order, Passage
+from contracts.shop import Customer, Order, Passage, Product
 from state.documents import from_json
 from state.policy_text import passages_of
 from state.pool import borrowed
 from state.shop_files import ShopExport
-from state.shop_rules import Change, email_key
+from state.shop_rules import Change, Products, email_key, product_ids_of
 
 ShopOf = Callable[[str], str]
 """The id of the shop whose rows a tenant sees."""
@@ -51,6 +51,15 @@ class PostgresShop:
         )
         return from_json(Order, found[0]) if found else None
 
+    async def products(self, tenant_id: str, product_ids: Collection[str]) -> Products:
+        """The products of these ids with their variants as they are now, by id; unknown ones are left out."""
+        found = await self._documents(
+            "SELECT document FROM shop_products WHERE shop_id = $1 AND product_id = ANY($2)",
+            tenant_id,
+            list(product_ids),
+        )
+        return {product.product_id: product for product in (from_json(Product, document) for document in found)}
+
     async def policy(self, tenant_id: str) -> Sequence[Passage]:
         """The policy in force, passage by passage; empty when none was loaded."""
         found = await self._documents(
@@ -58,7 +67,7 @@ class PostgresShop:
         )
         return [from_json(Passage, document) for document in found]
 
-    async def _documents(self, query: str, tenant_id: str, *rest: str) -> list[str]:
+    async def _documents(self, query: str, tenant_id: str, *rest: str | list[str]) -> list[str]:
         async with borrowed(self._pool) as connection:
             return [row["document"] for row in await connection.fetch(query, self._shop_of(tenant_id), *rest)]
 
@@ -70,6 +79,7 @@ class MemoryShop:
         self._shop_of = shop_of
         self._customers = {(shop, c.user_id): c for shop, export in exports.items() for c in export.customers}
         self._orders = {(shop, o.order_id): o for shop, export in exports.items() for o in export.orders}
+        self._products = {(shop, p.product_id): p for shop, export in exports.items() for p in export.products}
         self._policies = {shop: passages_of(export.policy_markdown) for shop, export in exports.items()}
 
     async def customer(self, tenant_id: str, email: str) -> Customer | None:
@@ -88,17 +98,29 @@ class MemoryShop:
         """The order of that id, whoever owns it: callers check the owner."""
         return self._orders.get((self._shop_of(tenant_id), order_id))
 
+    async def products(self, tenant_id: str, product_ids: Collection[str]) -> Products:
+        """The products of these ids with their variants as they are now, by id; unknown ones are left out."""
+        return self._products_of(self._shop_of(tenant_id), product_ids)
+
     async def policy(self, tenant_id: str) -> Sequence[Passage]:
         """The policy in force, passage by passage; empty when none was loaded."""
         return self._policies.get(self._shop_of(tenant_id), ())
 
-    def rows(self, tenant_id: str, order_id: str, user_id: str) -> tuple[Order | None, Customer | None]:
-        """The order and the customer of these ids, for `MemoryEffects`."""
+    def rows(
+        self, tenant_id: str, order_id: str | None, user_id: str
+    ) -> tuple[Order | None, Customer | None, Products]:
+        """The order and the customer of these ids, and the products of the order's pieces, for `MemoryEffects`."""
         shop_id = self._shop_of(tenant_id)
-        return self._orders.get((shop_id, order_id)), self._customers.get((shop_id, user_id))
+        order = self._orders.get((shop_id, order_id)) if order_id else None
+        return order, self._customers.get((shop_id, user_id)), self._products_of(shop_id, product_ids_of(order))
 
     def store(self, tenant_id: str, change: Change) -> None:
         """Put changed rows in place of the old, for `MemoryEffects`."""
         shop_id = self._shop_of(tenant_id)
-        self._orders[shop_id, change.order.order_id] = change.order
+        if change.order is not None:
+            self._orders[shop_id, change.order.order_id] = change.order
         self._customers[shop_id, change.customer.user_id] = change.customer
+
+    def _products_of(self, shop_id: str, product_ids: Collection[str]) -> Products:
+        known = ((product_id, self._products.get((shop_id, product_id))) for product_id in product_ids)
+        return {product_id: product for product_id, product in known if product}

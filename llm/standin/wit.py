@@ -17,6 +17,7 @@ from llm.standin.words import canonical
 _TICKET = re.compile(r"<ticket>\n?(.*)</ticket>", re.DOTALL)
 _PASSAGE = re.compile(r'<passage id="([^"]*)">\n(.*?)\n</passage>', re.DOTALL)
 _ORDER = re.compile(r"<order>(.*?)</order>", re.DOTALL)
+_VARIANTS = re.compile(r"<variants>(.*?)</variants>", re.DOTALL)
 _DESK = re.compile(r"<desk>(\w+)</desk>")
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -108,7 +109,7 @@ _DESK_ACTIONS: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
     {
         "cancel_order": (("cancel_pending_order", r""),),
         "change_order": (
-            ("modify_pending_order_payment", r"\bpay\b"),
+            ("modify_pending_order_payment", r"\bpay(?:pal)?\b"),
             ("modify_pending_order_address", r"\baddress\b"),
             ("modify_pending_order_items", r""),
         ),
@@ -147,6 +148,12 @@ _ADDRESS = re.compile(
     r"(?:,\s*(?P<country>[A-Z][A-Za-z ]+))?",
     re.IGNORECASE,
 )
+_METHODS = (
+    ("gift_card", re.compile(r"\bgift ?card\b", re.IGNORECASE)),
+    ("paypal", re.compile(r"\bpay ?pal\b", re.IGNORECASE)),
+    ("credit_card", re.compile(r"\bcredit ?card\b", re.IGNORECASE)),
+)
+_INSTEAD_OF = re.compile(r"\b(?:instead of|rather than|not) (?:the |an? )?\w+", re.IGNORECASE)
 _MIN_SHARED = 2  # words a passage must share with a question to answer it
 _MAX_DRAFT_CHARS = 1_500
 
@@ -163,7 +170,9 @@ def _reason(content: str) -> dict[str, Any]:
         "action": action,
         "cancel_reason": _cancel_reason(plain),
         "items": _items(order, text),
-        "refund_to": "gift_card" if re.search(r"\bgift ?card\b", text, re.IGNORECASE) else None,
+        "changes": _changes(order, _variants(content), text),
+        "refund_to": "gift_card" if _pay_with(text) == "gift_card" else None,
+        "pay_with": _pay_with(text),
         "new_address": _address(text),
         "reply_draft": _draft(ranked[0][1]) if ranked else "",
         "citations": [passage.id for _, passage in ranked[:2]],
@@ -199,6 +208,24 @@ def _items(order: Mapping[str, Any], text: str) -> list[str]:
     return [] if re.search(r"\b(?:everything|all of it|whole order|entire order)\b", text, re.IGNORECASE) else named
 
 
+def _changes(order: Mapping[str, Any], variants: Mapping[str, Any], text: str) -> list[dict[str, Any]]:
+    """The pieces named, or the only one, with those of their options' values that the text wants."""
+    every = [str(item["name"]) for item in order.get("items", [])]
+    wanted = _INSTEAD_OF.sub(" ", text)
+    changes = []
+    for name in _items(order, text) or (every if len(every) == 1 else []):
+        values = [value for known in variants.get(name, {}).values() for value in known]
+        found = [value for value in values if re.search(rf"\b{re.escape(value)}\b", wanted, re.IGNORECASE)]
+        changes.extend([{"item": name, "options": found}] if found else [])
+    return changes
+
+
+def _pay_with(text: str) -> str | None:
+    """The kind of method that is named last: "from my gift card to PayPal"."""
+    named = [(match.start(), kind) for kind, sign in _METHODS for match in sign.finditer(text)]
+    return max(named)[1] if named else None
+
+
 def _address(text: str) -> dict[str, str | None] | None:
     match = _ADDRESS.search(text)
     return {part: value.strip() if value else None for part, value in match.groupdict().items()} if match else None
@@ -218,8 +245,21 @@ def _passage(id_: str, heading: str, text: str) -> _Passage:
 
 
 def _order(content: str) -> dict[str, Any]:
-    match = _ORDER.search(content)
-    return dict(json.loads(match[1])) if match else {}
+    return _embedded(_ORDER, content)
+
+
+def _variants(content: str) -> dict[str, Any]:
+    return _embedded(_VARIANTS, content)
+
+
+def _embedded(pattern: re.Pattern[str], content: str) -> dict[str, Any]:
+    """The JSON object between two marks; empty where there is none."""
+    match = pattern.search(content)
+    try:
+        found = json.loads(match[1]) if match else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _desk(content: str) -> str:

@@ -4,7 +4,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from contracts.events import CancelOrder, ChangeAddress, Event, ReturnItems, SendReply, TicketSubmitted
+from contracts.events import (
+    CancelOrder,
+    ChangeAddress,
+    ChangeDefaultAddress,
+    ChangePayment,
+    Event,
+    ExchangeItems,
+    ModifyItems,
+    ReturnItems,
+    SendReply,
+    TicketSubmitted,
+)
 from contracts.ports import OutgoingRecord, Position, Settled, Settlement, Stored, TicketStore, Wanted
 from contracts.shop import Address, Customer, Order, OrderItem, Payment, PaymentMethod, Product, Variant
 from contracts.ticket import Ticket
@@ -38,13 +49,14 @@ def order(order_id: str, user_id: str, status: str, *prices: str) -> Order:
 
 
 def customer(user_id: str, email: str, *order_ids: str) -> Customer:
-    """A customer with a card and a gift card of 10."""
+    """A customer with a card, a gift card of 10 and PayPal."""
     return Customer(
         user_id=user_id,
         email=email,
         payment_methods={
             "card_1": PaymentMethod(id="card_1", source="credit_card"),
             "gift_1": PaymentMethod(id="gift_1", source="gift_card", balance=Decimal("10")),
+            "paypal_1": PaymentMethod(id="paypal_1", source="paypal"),
         },
         orders=order_ids,
     )
@@ -60,7 +72,14 @@ EXPORT = ShopExport(
     ),
     products=(
         Product(
-            product_id="p1", name="Thing 1", variants={"i1": Variant(item_id="i1", options={}, price=Decimal("12.30"))}
+            product_id="p1",
+            name="Thing 1",
+            variants={
+                "i1": Variant(item_id="i1", options={}, price=Decimal("12.30")),
+                "dear": Variant(item_id="dear", options={"size": "L"}, price=Decimal("20.00")),
+                "cheap": Variant(item_id="cheap", options={"size": "S"}, price=Decimal("4.00")),
+                "gone": Variant(item_id="gone", options={"size": "XL"}, available=False, price=Decimal("12.30")),
+            },
         ),
     ),
     policy_markdown="# Policy\n\nBe kind.\n\n## Returns\n\nBring it back. Within a month.\n",
@@ -90,6 +109,41 @@ def give_back(key: str, *item_ids: str, method: str = "card_1", order_id: str = 
 
 def move(key: str, order_id: str = "#W1") -> ChangeAddress:
     return ChangeAddress(ticket_id="t1", tenant_id=TENANT, effect_key=key, round=1, order_id=order_id, address=THERE)
+
+
+def exchange(key: str, difference: str, *item_ids: str, new: Sequence[str], method: str = "card_1") -> ExchangeItems:
+    return ExchangeItems(
+        ticket_id="t1",
+        tenant_id=TENANT,
+        effect_key=key,
+        round=1,
+        order_id="#W2",
+        item_ids=item_ids,
+        new_item_ids=tuple(new),
+        payment_method_id=method,
+        difference=Decimal(difference),
+    )
+
+
+def modify(key: str, difference: str, *item_ids: str, new: Sequence[str], method: str = "card_1") -> ModifyItems:
+    swap = exchange(key, difference, *item_ids, new=new, method=method)
+    return ModifyItems.model_validate(swap.model_dump() | {"order_id": "#W1"})
+
+
+def pay_with(key: str, method: str, amount: str = "12.35") -> ChangePayment:
+    return ChangePayment(
+        ticket_id="t1",
+        tenant_id=TENANT,
+        effect_key=key,
+        round=1,
+        order_id="#W1",
+        payment_method_id=method,
+        amount=Decimal(amount),
+    )
+
+
+def move_home(key: str) -> ChangeDefaultAddress:
+    return ChangeDefaultAddress(ticket_id="t1", tenant_id=TENANT, effect_key=key, round=1, address=THERE)
 
 
 def reply(key: str, text: str = "It is on its way.") -> SendReply:

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from contracts.errors import ContractBroken, EffectRefused
+from contracts.events import ChangePayment, ModifyItems
 from contracts.ports import EffectResult
 from state.effects import MemoryEffects, PostgresEffects
 from state.shop import MemoryShop, PostgresShop
@@ -22,8 +23,12 @@ from tests.contract.samples import (
     TENANT,
     THERE,
     cancel,
+    exchange,
     give_back,
+    modify,
     move,
+    move_home,
+    pay_with,
     reply,
     shop_of,
 )
@@ -56,6 +61,97 @@ class EffectsContract:
         found = await shop.order(TENANT, "#W1")
         assert found is not None
         assert (found.address, found.status) == (THERE, "pending")
+
+    async def test_an_exchange_is_noted_on_the_order_and_moves_no_money_yet(self, effects: Effects, shop: Shop) -> None:
+        result = await effects.apply(exchange("k1", "14.90", "i1", new=["dear"]), "ada")
+        assert result.amount == Decimal("14.90")
+        found = await shop.order(TENANT, "#W2")
+        assert found is not None
+        assert found == result.order
+        assert (found.status, found.exchange_items, found.exchange_new_items) == (
+            "exchange requested",
+            ("i1",),
+            ("dear",),
+        )
+        assert (found.exchange_payment_method_id, found.exchange_price_difference) == ("card_1", Decimal("14.90"))
+        assert found.items == EXPORT.orders[0].items
+        assert await shop.customer(TENANT, "ada.reed@example.com") == EXPORT.customers[0]
+
+    async def test_modified_items_stand_in_the_order_and_the_difference_is_paid(
+        self, effects: Effects, shop: Shop
+    ) -> None:
+        result = await effects.apply(modify("k1", "7.70", "i1", new=["dear"], method="gift_1"), "ada")
+        assert result.amount == Decimal("7.70")
+        found = await shop.order(TENANT, "#W1")
+        assert found is not None
+        assert found.status == "pending (item modified)"
+        assert [(i.item_id, i.price, i.options) for i in found.items] == [
+            ("dear", Decimal("20.00"), {"size": "L"}),
+            ("i2", Decimal("0.05"), {}),
+        ]
+        last = found.payment_history[-1]
+        assert (last.transaction_type, last.amount, last.payment_method_id) == ("payment", Decimal("7.70"), "gift_1")
+        assert await self.gift_card(shop) == Decimal("2.30")
+
+    async def test_a_cheaper_item_gives_the_difference_back(self, effects: Effects, shop: Shop) -> None:
+        result = await effects.apply(modify("k1", "-8.30", "i1", new=["cheap"], method="gift_1"), "ada")
+        assert result.order is not None
+        last = result.order.payment_history[-1]
+        assert (last.transaction_type, last.amount) == ("refund", Decimal("8.30"))
+        assert await self.gift_card(shop) == Decimal("18.30")
+
+    async def test_a_new_payment_method_pays_and_the_first_gets_its_money_back(
+        self, effects: Effects, shop: Shop
+    ) -> None:
+        result = await effects.apply(pay_with("k1", "paypal_1"), "ada")
+        assert (result.amount, result.order and result.order.status) == (Decimal("12.35"), "pending")
+        found = await shop.order(TENANT, "#W1")
+        assert found is not None
+        assert [(e.transaction_type, e.amount, e.payment_method_id) for e in found.payment_history[1:]] == [
+            ("payment", Decimal("12.35"), "paypal_1"),
+            ("refund", Decimal("12.35"), "card_1"),
+        ]
+        with pytest.raises(EffectRefused, match="once only"):
+            await effects.apply(pay_with("k2", "card_1"), "ada")
+
+    async def test_an_account_is_moved_and_its_orders_stay(self, effects: Effects, shop: Shop) -> None:
+        result = await effects.apply(move_home("k1"), "ada")
+        assert result == EffectResult(order=None, amount=Decimal(0))
+        assert await effects.apply(move_home("k1"), "ada") == result
+        ada = await shop.customer(TENANT, "ada.reed@example.com")
+        assert ada is not None
+        assert ada.address == THERE
+        assert await shop.order(TENANT, "#W1") == EXPORT.orders[1]
+        with pytest.raises(EffectRefused, match="account"):
+            await effects.apply(move_home("k2"), "nobody")
+
+    async def test_twenty_at_once_modify_an_order_once(self, effects: Effects, shop: Shop) -> None:
+        command = modify("k1", "7.70", "i1", new=["dear"], method="gift_1")
+        results = await asyncio.gather(*(effects.apply(command, "ada") for _ in range(20)))
+        assert all(result == results[0] for result in results)
+        assert await self.gift_card(shop) == Decimal("2.30")
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            modify("k1", "7.70", "i1", new=["gone"]),
+            modify("k1", "0", "i1", new=["nothing"]),
+            modify("k1", "7.69", "i1", new=["dear"]),
+            pay_with("k1", "gift_1"),
+        ],
+    )
+    async def test_what_the_rows_forbid_changes_nothing(
+        self, effects: Effects, shop: Shop, command: ModifyItems | ChangePayment
+    ) -> None:
+        with pytest.raises(EffectRefused):
+            await effects.apply(command, "ada")
+        assert await shop.order(TENANT, "#W1") == EXPORT.orders[1]
+        assert await shop.customer(TENANT, "ada.reed@example.com") == EXPORT.customers[0]
+
+    async def gift_card(self, shop: Shop) -> Decimal | None:
+        ada = await shop.customer(TENANT, "ada.reed@example.com")
+        assert ada is not None
+        return ada.payment_methods["gift_1"].balance
 
     async def test_a_key_applied_again_returns_what_it_did_then(self, effects: Effects, shop: Shop) -> None:
         first = await effects.apply(move("k1"), "ada")

@@ -45,6 +45,11 @@ class ShopContract:
         assert await shop.order(TENANT, "#W99") is None
         assert await shop.order(TENANT, "#w3") is None
 
+    async def test_products_are_found_by_their_ids_with_their_variants(self, shop: Shop) -> None:
+        assert await shop.products(TENANT, ["p1", "p99"]) == {"p1": EXPORT.products[0]}
+        assert await shop.products(TENANT, []) == {}
+        assert await shop.products(OTHER_TENANT, ["p1"]) == {}
+
     async def test_the_policy_comes_passage_by_passage_in_its_order(self, shop: Shop) -> None:
         passages = await shop.policy(TENANT)
         assert [passage.text for passage in passages] == ["Be kind.", "Bring it back. Within a month."]

@@ -54,6 +54,9 @@ async def _assert_done_once(house: House, actions: list[dict[str, Any]]) -> None
     after = {
         "cancel_pending_order": "cancelled",
         "return_delivered_order_items": "return requested",
+        "exchange_delivered_order_items": "exchange requested",
+        "modify_pending_order_items": "pending (item modified)",
+        "modify_pending_order_payment": "pending",
         "modify_pending_order_address": "pending",
     }
     assert order["status"] == after[action["kind"]]

@@ -25,7 +25,17 @@ from contracts.events import (
 )
 from contracts.models import ModelRequest
 from contracts.ports import Agent, ChatModel
-from contracts.shop import Address, Customer, Fulfillment, Order, OrderItem, Payment, PaymentMethod
+from contracts.shop import (
+    Address,
+    Customer,
+    Fulfillment,
+    Order,
+    OrderItem,
+    Payment,
+    PaymentMethod,
+    Product,
+    Variant,
+)
 from contracts.ticket import Step, Ticket
 from llm.scripted import ScriptedModel
 from llm.standin import wit
@@ -54,6 +64,10 @@ An order can only be returned if its status is 'delivered'. Refunds go to the or
 
 An order can only be exchanged if its status is 'delivered'.
 
+## Accounts
+
+Customers may change the default address of their account.
+
 ## Invoices and payment
 
 Every order comes with an invoice by e-mail. You can pay by credit card, by gift card or with PayPal.
@@ -65,7 +79,13 @@ def order(
 ) -> Order:
     """An order of pieces at one price each, paid in full."""
     items = tuple(
-        OrderItem(name=name, product_id=f"p-{name}", item_id=f"{order_id}-{place}", price=Decimal(price))
+        OrderItem(
+            name=name,
+            product_id=f"p-{name}",
+            item_id=f"{order_id}-{place}",
+            price=Decimal(price),
+            options={"color": "red", "size": "small"},
+        )
         for place, name in enumerate(names)
     )
     paid = Payment(transaction_type="payment", amount=Decimal(price) * len(names), payment_method_id=paid_with)
@@ -105,7 +125,28 @@ CUSTOMERS = (
     ),
     Customer(user_id="cleo", email=CLEO),
 )
-EXPORT = ShopExport(customers=CUSTOMERS, orders=ORDERS, policy_markdown=POLICY)
+PRODUCTS = tuple(
+    Product(
+        product_id=f"p-{name}",
+        name=name,
+        variants={
+            f"{name}-{color}-{size}": Variant(
+                item_id=f"{name}-{color}-{size}",
+                options={"color": color, "size": size},
+                price=Decimal(price),
+                available=color != "black",
+            )
+            for color, size, price in (
+                ("red", "small", "20.00"),
+                ("blue", "small", "24.50"),
+                ("blue", "large", "30.00"),
+                ("black", "small", "20.00"),
+            )
+        },
+    )
+    for name in ("Lamp", "Teapot", "Rug")
+)
+EXPORT = ShopExport(customers=CUSTOMERS, orders=ORDERS, products=PRODUCTS, policy_markdown=POLICY)
 
 
 def the_wit() -> ScriptedModel:

@@ -1,14 +1,17 @@
 """Reasoning and effects: what is refused, asked, confirmed, carried out, answered, and left to a person."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from agents.rules import RULES
 from contracts.errors import ModelOverloaded
 from contracts.events import (
     CancelOrder,
     ChangeAddress,
+    ModifyItems,
     ReasoningRequested,
     ReturnItems,
     ReviewRequested,
@@ -29,6 +32,7 @@ from tests.unit.agents.kit import (
     CUSTOMERS,
     DAN,
     DELIVERED,
+    EXPORT,
     ORDERS,
     PENDING,
     POLICY,
@@ -302,10 +306,10 @@ async def test_a_new_address_is_asked_for_repeated_and_set_after_the_yes() -> No
         (Label.RETURN_REFUND, "exchange_delivered_order_items", DELIVERED),
     ],
 )
-async def test_what_code_cannot_carry_out_is_assessed_asked_about_and_given_to_a_person(
+async def test_what_the_customers_words_do_not_settle_is_asked_once_and_then_given_to_a_person(
     label: Label, action: str, order_id: str
 ) -> None:
-    at = desks(label, wish(action=action))
+    at = desks(label, wish(action=action), wish(action=action))
     asked = await at.write(f"something else for {order_id}")
     assert asked.disposition is Disposition.NEEDS_CUSTOMER
     assert (asked.assessment[0].action, asked.assessment[0].eligible) == (action, True)
@@ -314,6 +318,108 @@ async def test_what_code_cannot_carry_out_is_assessed_asked_about_and_given_to_a
     assert "the blue one" in review(at).evidence["text"]
     assert commands(at) == []
     assert at.ticket.proposal is None
+
+
+GIFT = CUSTOMERS[0].payment_methods["gift"].model_copy(update={"balance": Decimal("40.00")})
+RICH_ANN = CUSTOMERS[0].model_copy(update={"payment_methods": {**CUSTOMERS[0].payment_methods, "gift": GIFT}})
+RICH = replace(EXPORT, customers=(RICH_ANN, *CUSTOMERS[1:]))
+LAMP = {"item": "lamp", "options": ["blue", "small"]}
+
+
+async def test_an_item_of_a_pending_order_becomes_another_variant_once_the_customer_says_yes() -> None:
+    action = {"action": "modify_pending_order_items"}
+    at = desks(Label.CHANGE_ORDER, wish(**action), wish(**action, changes=[LAMP]))
+    asked = await at.write(f"I want another lamp in {PENDING}")
+    assert "everything you want changed" in asked.reply
+    confirm = await at.write("the lamp in blue, small please")
+    assert "- Lamp for $20.00: instead color blue, size small, for $24.50." in confirm.reply
+    assert "You pay the difference of $4.50. It is settled with your credit card ending in 4242." in confirm.reply
+    assert "can be done once" in confirm.reply
+    done = await at.write("yes")
+    assert (done.disposition, done.actions[0].amount) == (Disposition.ACTED, Decimal("4.50"))
+    (command,) = commands(at)
+    assert isinstance(command, ModifyItems)
+    changed = await at.order(PENDING)
+    assert changed.status == "pending (item modified)"
+    assert [item.item_id for item in changed.items] == ["Lamp-blue-small", f"{PENDING}-1"]
+
+
+async def test_an_exchange_is_asked_about_with_the_method_the_customer_names_and_noted_after_the_yes() -> None:
+    wanted = wish(action="exchange_delivered_order_items", changes=[LAMP], pay_with="gift_card")
+    at = desks(Label.RETURN_REFUND, wanted)
+    confirm = await at.write(f"swap the lamp of {DELIVERED} for a small blue one, from my gift card")
+    assert "You pay the difference of $4.50. It is settled with your gift card." in confirm.reply
+    done = await at.write("yes please")
+    assert done.actions[0].kind is ActionKind.EXCHANGE_DELIVERED_ORDER_ITEMS
+    order = await at.order(DELIVERED)
+    assert (order.status, order.exchange_new_items) == ("exchange requested", ("Lamp-blue-small",))
+
+
+async def test_another_way_to_pay_is_repeated_and_set_after_the_yes() -> None:
+    at = desks(Label.CHANGE_ORDER, wish(action="modify_pending_order_payment", pay_with="gift_card"), export=RICH)
+    confirm = await at.write(f"please take my gift card for {PENDING}")
+    assert "Your gift card would pay the $40.00" in confirm.reply
+    done = await at.write("yes")
+    assert done.actions[0].amount == Decimal("40.00")
+    assert [entry.payment_method_id for entry in (await at.order(PENDING)).payment_history] == ["card", "gift", "card"]
+
+
+async def test_of_two_methods_of_one_kind_none_is_chosen_for_the_customer() -> None:
+    methods = {**RICH_ANN.payment_methods, "gift2": GIFT.model_copy(update={"id": "gift2"})}
+    two = replace(EXPORT, customers=(RICH_ANN.model_copy(update={"payment_methods": methods}), *CUSTOMERS[1:]))
+    at = desks(Label.CHANGE_ORDER, wish(action="modify_pending_order_payment", pay_with="gift_card"), export=two)
+    outcome = await at.write(f"please take my gift card for {PENDING}")
+    assert outcome.disposition is Disposition.NEEDS_CUSTOMER
+    assert "which of your payment methods" in outcome.reply
+
+
+async def test_a_gift_card_that_does_not_hold_enough_is_a_persons_to_settle_before_anybody_says_yes() -> None:
+    at = desks(Label.CHANGE_ORDER, wish(action="modify_pending_order_payment", pay_with="gift_card"))
+    outcome = await at.write(f"please take my gift card for {PENDING}")
+    assert (outcome.disposition, outcome.reason) == (Disposition.ESCALATED, "the gift card does not hold enough")
+    assert commands(at) == []
+
+
+async def test_a_price_that_changed_since_the_question_is_a_persons_to_settle() -> None:
+    wanted = wish(action="modify_pending_order_items", changes=[LAMP])
+    at = desks(Label.CHANGE_ORDER, wanted)
+    await at.write(f"the lamp of {PENDING} in blue and small")
+    dearer = EXPORT.products[0].variants["Lamp-blue-small"].model_copy(update={"price": Decimal("99.00")})
+    lamps = EXPORT.products[0].model_copy(update={"variants": {"Lamp-blue-small": dearer}})
+    later = Desks(export=replace(EXPORT, products=(lamps,)), model=at.model)
+    later.ticket = at.ticket
+    outcome = await later.write("yes")
+    assert outcome.reason == "the amount is not what the order's own rows say"
+    assert commands(later) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"item": "Secret Diary", "options": ["blue"]},
+        {"item": "lamp", "options": []},
+        {"item": "lamp", "options": ["black"]},  # not to be had
+        {"item": "lamp", "options": ["green"]},
+        {"item": "lamp", "options": ["red", "small"]},  # what it is
+    ],
+)
+async def test_a_variant_that_is_not_there_is_never_proposed(change: dict[str, Any]) -> None:
+    at = desks(Label.CHANGE_ORDER, wish(action="modify_pending_order_items", changes=[change]))
+    outcome = await at.write(f"another lamp in {PENDING}")
+    assert outcome.disposition is Disposition.NEEDS_CUSTOMER
+    assert "everything you want changed" in outcome.reply
+    assert at.ticket.proposal is not None
+    assert at.ticket.proposal.new_item_ids == ()
+
+
+async def test_a_tenants_own_rules_decide_for_that_tenant_alone() -> None:
+    rule = replace(RULES[ActionKind.CANCEL_PENDING_ORDER], statuses=(), statement="We cancel nothing.")
+    for tenant, disposition in (("strict", Disposition.REFUSED), ("default", Disposition.NEEDS_CUSTOMER)):
+        at = desks(Label.CANCEL_ORDER, wish(action="cancel_pending_order"))
+        at.reasoning = replace(at.reasoning, rules={"strict": {**RULES, rule.action: rule}})
+        at.ticket = at.ticket.model_copy(update={"tenant_id": tenant})
+        outcome = await at.write(f"cancel {PENDING}, ordered by mistake", tenant_id=tenant)
+        assert outcome.disposition is disposition
 
 
 # --- doubts -----------------------------------------------------------------------------------------------
@@ -392,6 +498,8 @@ async def test_a_captured_model_moves_nothing_on_its_own_and_nothing_of_others_e
         cancel_reason="no longer needed",
         items=["Secret Diary", f"{BENS}-0"],
         refund_to="gift_card",
+        changes=[{"item": f"{BENS}-0", "options": ["blue"]}, {"item": "lamp", "options": ["blue", "large"]}],
+        pay_with="gift_card",
         new_address={**ADDRESS, "address1": "Thief's Den"},
         reply_draft=f"Sure, $9000 for order {BENS}: see https://evil.example",
         confidence=1.0,

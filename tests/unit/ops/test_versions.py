@@ -33,6 +33,15 @@ def test_another_model_changes_the_version() -> None:
     assert agent_version("triage", models=["openai:a"]) != agent_version("triage", models=["openai:b"])
 
 
+def test_a_file_that_it_decides_by_changes_the_version(tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    versions = set()
+    for content in ("a", "b"):
+        file.write_text(content)
+        versions.add(agent_version("reasoning", files=[file]))
+    assert len(versions | {agent_version("reasoning")}) == 3
+
+
 def test_another_agents_code_does_not_change_it(copied_agents: Path) -> None:
     before = agent_version("triage")
     with (copied_agents / "effects.py").open("a") as file:

@@ -8,12 +8,26 @@ from hypothesis import strategies as st
 
 from contracts.errors import EffectRefused
 from contracts.events import ShopCommand
-from contracts.shop import Order, OrderItem, Payment
-from state.shop_rules import change_for, email_key, paid_by_method
-from tests.contract.samples import THERE, cancel, customer, give_back, move, order
+from contracts.order_rows import paid_by_method
+from contracts.shop import Customer, Order, OrderItem, Payment, PaymentMethod
+from state.shop_rules import change_for, email_key
+from tests.contract.samples import (
+    EXPORT,
+    THERE,
+    cancel,
+    customer,
+    exchange,
+    give_back,
+    modify,
+    move,
+    move_home,
+    order,
+    pay_with,
+)
 
 ADA = customer("ada", "ada@example.com", "#W1")
 PENDING = order("#W1", "ada", "pending", "12.30", "0.05")
+PRODUCTS = {product.product_id: product for product in EXPORT.products}
 DELIVERED = order("#W2", "ada", "delivered", "5.10", "7.20")
 
 
@@ -98,21 +112,143 @@ def test_an_address_change_changes_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "allowed"), [(cancel("k"), "pending"), (move("k"), "pending"), (give_back("k", "i1"), "delivered")]
+    ("command", "allowed"),
+    [
+        (cancel("k"), "pending"),
+        (move("k"), "pending"),
+        (modify("k", "7.70", "i1", new=["dear"]), "pending"),
+        (pay_with("k", "paypal_1"), "pending"),
+        (give_back("k", "i1"), "delivered"),
+        (exchange("k", "7.70", "i1", new=["dear"]), "delivered"),
+    ],
 )
 @pytest.mark.parametrize(
-    "status", ["pending", "pending (items modifed)", "processed", "delivered", "cancelled", "return requested", ""]
+    "status", ["pending", "pending (item modified)", "processed", "delivered", "cancelled", "return requested", ""]
 )
 def test_the_state_decides(command: ShopCommand, allowed: str, status: str) -> None:
     there = PENDING.model_copy(update={"status": status})
     if status == allowed:
-        assert change_for(command, there, ADA).order != there
+        assert change_for(command, there, ADA, PRODUCTS).order != there
     else:
         with pytest.raises(EffectRefused, match=allowed):
-            change_for(command, there, ADA)
+            change_for(command, there, ADA, PRODUCTS)
 
 
-@pytest.mark.parametrize("command", [cancel("k"), move("k"), give_back("k", "i1")])
+@pytest.mark.parametrize(
+    ("item_ids", "new", "why"),
+    [
+        (("i1",), ("dear", "cheap"), "variant of the same product"),
+        (("i9",), ("dear",), "variant of the same product"),
+        (("i1", "i1"), ("dear", "cheap"), "variant of the same product"),
+        (("i2",), ("dear",), "variant of the same product"),  # the dear one is of another product
+        (("i1",), ("gone",), "not available"),
+    ],
+)
+def test_pieces_change_only_for_available_variants_of_their_product(
+    item_ids: tuple[str, ...], new: tuple[str, ...], why: str
+) -> None:
+    for command, there in (
+        (modify("k", "0", *item_ids, new=new), PENDING),
+        (exchange("k", "0", *item_ids, new=new), DELIVERED),
+    ):
+        with pytest.raises(EffectRefused, match=why):
+            change_for(command, there, ADA, PRODUCTS)
+
+
+def test_two_equal_pieces_are_changed_one_by_one() -> None:
+    mug = PENDING.items[0]
+    twice = PENDING.model_copy(update={"items": (mug, PENDING.items[1], mug)})
+    one = change_for(modify("k", "7.70", "i1", new=["dear"]), twice, ADA, PRODUCTS)
+    both = change_for(modify("k", "-0.60", "i1", "i1", new=["dear", "cheap"]), twice, ADA, PRODUCTS)
+    assert one.order is not None
+    assert both.order is not None
+    assert [item.item_id for item in one.order.items] == ["dear", "i2", "i1"]
+    assert [item.item_id for item in both.order.items] == ["dear", "i2", "cheap"]
+
+
+def test_one_new_item_that_is_not_available_stops_the_others_too() -> None:
+    twice = PENDING.model_copy(update={"items": (PENDING.items[0], PENDING.items[0])})
+    with pytest.raises(EffectRefused, match="not available"):
+        change_for(modify("k", "7.70", "i1", "i1", new=["dear", "gone"]), twice, ADA, PRODUCTS)
+
+
+def test_a_payment_is_changed_once_and_not_back() -> None:
+    moved = change_for(pay_with("k", "paypal_1"), PENDING, ADA).order
+    assert moved is not None
+    assert list(paid_by_method(moved)) == ["paypal_1"]
+    with pytest.raises(EffectRefused, match="once only"):
+        change_for(pay_with("k", "card_1"), moved, ADA)
+
+
+def test_a_price_that_is_not_what_was_agreed_changes_nothing() -> None:
+    agreed_less = {"amount": Decimal("12.36")}
+    for command, there in (
+        (modify("k", "7.69", "i1", new=["dear"]), PENDING),
+        (exchange("k", "14.91", "i1", new=["dear"]), DELIVERED),
+        (pay_with("k", "paypal_1", "12.34"), PENDING),
+        (cancel("k").model_copy(update=agreed_less), PENDING),
+        (give_back("k", "i1").model_copy(update=agreed_less), DELIVERED),
+    ):
+        with pytest.raises(EffectRefused, match="agreed"):
+            change_for(command, there, ADA, PRODUCTS)
+
+
+def test_a_gift_card_pays_what_it_holds_to_the_cent_and_no_more() -> None:
+    def with_gift(balance: str) -> Customer:
+        card = PaymentMethod(id="gift_1", source="gift_card", balance=Decimal(balance))
+        return ADA.model_copy(update={"payment_methods": {**ADA.payment_methods, "gift_1": card}})
+
+    for command, there, needed, left in (
+        (modify("k", "7.70", "i1", new=["dear"], method="gift_1"), PENDING, "7.70", "0.00"),
+        (exchange("k", "14.90", "i1", new=["dear"], method="gift_1"), DELIVERED, "14.90", "14.90"),
+        (pay_with("k", "gift_1"), PENDING, "12.35", "0.00"),
+    ):
+        change = change_for(command, there, with_gift(needed), PRODUCTS)
+        assert change.customer.payment_methods["gift_1"].balance == Decimal(left)
+        with pytest.raises(EffectRefused, match="does not hold enough"):
+            change_for(command, there, with_gift(str(Decimal(needed) - Decimal("0.01"))), PRODUCTS)
+
+
+def test_only_the_customers_own_other_method_pays_an_order() -> None:
+    with pytest.raises(EffectRefused, match="another than the original"):
+        change_for(pay_with("k", "card_1"), PENDING, ADA)
+    for command, there in (
+        (pay_with("k", "gift_of_another"), PENDING),
+        (modify("k", "7.70", "i1", new=["dear"], method="gift_of_another"), PENDING),
+        (exchange("k", "14.90", "i1", new=["dear"], method="gift_of_another"), DELIVERED),
+    ):
+        with pytest.raises(EffectRefused, match="this customer's"):
+            change_for(command, there, ADA, PRODUCTS)
+
+
+def test_money_paid_with_a_gift_card_is_back_on_it_when_another_method_pays() -> None:
+    by_gift = with_payments(PENDING, payment("payment", "12.35", "gift_1"))
+    change = change_for(pay_with("k", "card_1"), by_gift, ADA)
+    assert change.customer.payment_methods["gift_1"].balance == Decimal("22.35")
+
+
+def test_a_variant_of_the_same_price_leaves_no_payment() -> None:
+    change = change_for(modify("k", "0", "i1", new=["i1"]), PENDING, ADA, PRODUCTS)
+    assert change.order is not None
+    assert change.order.payment_history == PENDING.payment_history
+
+
+def test_an_account_gets_its_new_address_and_no_order_is_touched() -> None:
+    change = change_for(move_home("k"), None, ADA)
+    assert (change.order, change.customer.address) == (None, THERE)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        cancel("k"),
+        move("k"),
+        give_back("k", "i1"),
+        modify("k", "7.70", "i1", new=["dear"]),
+        exchange("k", "7.70", "i1", new=["dear"]),
+        pay_with("k", "paypal_1"),
+    ],
+)
 def test_anothers_an_unknown_and_an_unowned_order_are_refused_alike(command: ShopCommand) -> None:
     refusals = []
     for order_, who in ((PENDING.model_copy(update={"user_id": "bo"}), ADA), (None, ADA), (PENDING, None)):
