@@ -23,6 +23,7 @@ class TriageVerdict(ClosedAnswer):
     language: str = Field(pattern=r"^[a-z]{2}$", description="ISO 639-1 code of the message's language")
     priority: Priority
     reason: str = Field(max_length=500, description="one short sentence")
+    others: tuple[Label, ...] = Field((), max_length=12, description="labels of what else the message asks for")
 
 
 class Intent(StrEnum):

@@ -15,7 +15,7 @@ from contracts.events import CustomerReplied, Event, TicketSubmitted, TriageRequ
 from contracts.models import CallContext, ModelAnswer, ModelCall, ModelRequest
 from contracts.ports import ChatModel
 from contracts.ticket import Desk, Round, Signature, Step, Ticket, close, escalate, hand_to
-from contracts.values import Disposition, Label
+from contracts.values import Disposition, Label, Tier
 
 MAX_TEXT_CHARS = 8_000
 
@@ -50,7 +50,8 @@ class Triage:
     model: ChatModel
     version: str
     prompt: Prompt
-    min_confidence: float = 0.5  # 0..1
+    min_confidence: float = 0.5  # 0..1; below it, a person
+    sure_from: Mapping[Tier, float] = field(default_factory=lambda: {Tier.FAST: 0.5})  # below, the next tier is asked
     name: str = field(default="triage", init=False)
 
     async def handle(self, ticket: Ticket, event: Event) -> Step:
@@ -87,7 +88,7 @@ class Triage:
             content="\n".join([*colleagues_note(round_), quoted("ticket", _text(round_), max_chars=MAX_TEXT_CHARS)]),
             answer=TriageVerdict,
             max_output_tokens=300,
-            escalate_below=self.min_confidence,
+            escalate_below=self.sure_from,
             on_breach=self.prompt.on_breach,
             on_outage=self.prompt.on_outage,
         )
@@ -105,7 +106,8 @@ class Triage:
 
     def _route(self, ticket: Ticket, round_: Round, answer: ModelAnswer[TriageVerdict]) -> Step:
         verdict = answer.value
-        round_ = round_.model_copy(update=verdict.model_dump(include={"label", "confidence", "language", "priority"}))
+        told = verdict.model_dump(include={"label", "confidence", "language", "priority"})
+        round_ = round_.model_copy(update=told | {"other_labels": verdict.others})
         if verdict.confidence < self.min_confidence:
             return self._to_a_person(ticket, round_, "triage is unsure", answer.calls, verdict)
         if desk := DESK_OF_LABEL.get(verdict.label):

@@ -236,6 +236,7 @@ class Outcome(Payload):
     reply: str = ""
     reason: str = ""  # why a person has it, or why it was refused
     label: Label | None = None
+    other_labels: tuple[Label, ...] = ()  # what else the message asked for
     orders: tuple[str, ...] = ()  # ids of the orders the answer is about
     actions: tuple[TakenAction, ...] = ()
     agent: str

@@ -3,7 +3,8 @@
 import functools
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
@@ -62,7 +63,8 @@ class ModelRequest(Generic[AnswerT]):
     answer: type[AnswerT]
     max_output_tokens: int = 1024
     reuse: Reuse = Reuse.NEVER
-    escalate_below: float | None = None  # an answer less confident (its field `confidence`) is asked of the next tier
+    escalate_below: Mapping[Tier, float] = field(default_factory=dict)
+    """A tier's answer that is less confident (its field `confidence`) is asked of the next tier."""
     on_breach: Degrade = Degrade.PERSON
     on_outage: Degrade = Degrade.WAIT
 

@@ -66,6 +66,7 @@ class Round(Value):
     deadline: AwareDatetime | None = None
     desk: Desk = Desk.TRIAGE
     label: Label | None = None
+    other_labels: tuple[Label, ...] = ()  # of what else the message asks for
     confidence: float | None = None  # 0..1
     language: str | None = None  # ISO 639-1
     priority: Priority = Priority.NORMAL
@@ -241,6 +242,7 @@ def close(
         reply=reply,
         reason=reason,
         label=closed.label,
+        other_labels=closed.other_labels,
         orders=_orders_of(closed),
         actions=closed.actions,
         agent=by.agent,

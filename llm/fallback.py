@@ -73,7 +73,8 @@ def attempt_at(target: Target, prompt: Prompt, prices: Prices) -> Attempt:
     )
     input_tokens, output_tokens = prompt.input_tokens(), prompt.request.max_output_tokens
     usd = prices.most_usd(target.provider_name, target.model, input_tokens, output_tokens)
-    return Attempt(call, target, Hold(usd, input_tokens + output_tokens, prompt.timeout_s + _LEASE_BESIDES_S))
+    tokens = input_tokens + output_tokens if usd else 0  # what is free uses up no budget
+    return Attempt(call, target, Hold(usd, tokens, prompt.timeout_s + _LEASE_BESIDES_S))
 
 
 def _share(prompt: Prompt, targets_left: int) -> Prompt:

@@ -46,7 +46,7 @@ class Gateway:
         """
         answer = await self._ask_or_cheaper(request, call)
         above = request.tier.next
-        if above not in self._tiers or not _is_unsure(answer, request.escalate_below):
+        if above not in self._tiers or not _is_unsure(answer, request.escalate_below.get(request.tier)):
             return answer
         surer = await self.ask(replace(request, tier=above), call)
         return ModelAnswer(surer.value, (*answer.calls, *surer.calls))

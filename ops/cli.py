@@ -16,6 +16,7 @@ import typer
 
 from ops.review_cli import review_app
 from ops.running import run, told_in_a_sentence, until_signalled
+from ops.triage_cli import triage_app
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +27,7 @@ shop_app = typer.Typer(no_args_is_help=True, help="The shop's customers, orders,
 app.add_typer(topics_app, name="topics")
 app.add_typer(shop_app, name="shop")
 app.add_typer(review_app, name="review")
+app.add_typer(triage_app, name="triage")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="A fixed port; else a free one, kept for next time.")]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 
+from contracts.errors import Misconfigured
 from contracts.model_ports import Breakers, Budgets, Flights, KeyLimits, Load, ModelCalls, Recordings
 from contracts.ports import AnswerCache, Journal
 from contracts.values import Tier
@@ -21,15 +22,17 @@ from llm.budgeting import Allowance, budgeted
 from llm.buying import bought
 from llm.caching import cached
 from llm.chain import Link, compose, recalled
+from llm.classifier_provider import ClassifierProvider
 from llm.fallback import falling_back
 from llm.gateway import Gateway
+from llm.labelling import Labeller
 from llm.limiting import Line, limited
 from llm.metrics import Metrics
 from llm.prices import Price, Prices
 from llm.provider import Completion, Key, Prompt, Provider, Target
 from llm.recording import recorded, replayed
 from llm.redaction import redacted
-from ops.settings import LlmSettings, Settings
+from ops.settings import CLASSIFIER, LlmSettings, Settings
 from ops.usage import alert_record, usage_record
 from state.answer_cache import RedisAnswerCache
 from state.breakers import BreakerOptions, RedisBreakers
@@ -76,23 +79,27 @@ def shared_in(pool: asyncpg.Pool, redis: RedisCalls, settings: LlmSettings) -> S
 
 
 @contextlib.asynccontextmanager
-async def chat_model(tiers: Iterable[Tier], settings: Settings, pool: asyncpg.Pool) -> AsyncIterator[Gateway]:
-    """What answers an agent that asks these tiers. Raises as `gateway` does."""
+async def chat_model(
+    tiers: Iterable[Tier], settings: Settings, pool: asyncpg.Pool, labeller: Labeller | None = None
+) -> AsyncIterator[Gateway]:
+    """What answers an agent that asks these tiers; `labeller` is the local tier's classifier. Raises as `gateway`."""
     async with (
         RedisCalls.open(settings.redis.url.get_secret_value()) as redis,
-        gateway(settings.llm, tiers, shared_in(pool, redis, settings.llm)) as model,
+        gateway(settings.llm, tiers, shared_in(pool, redis, settings.llm), labeller) as model,
     ):
         yield model
 
 
 @contextlib.asynccontextmanager
-async def gateway(settings: LlmSettings, tiers: Iterable[Tier], shared: Shared) -> AsyncIterator[Gateway]:
+async def gateway(
+    settings: LlmSettings, tiers: Iterable[Tier], shared: Shared, labeller: Labeller | None = None
+) -> AsyncIterator[Gateway]:
     """A gateway over these tiers. The first one's first model is ready to be asked, the others are soon.
 
     Raises Misconfigured: no provider can answer a tier, or a model has no price.
     """
     async with contextlib.AsyncExitStack() as open_until_stop:
-        targets = {tier: _targets(settings, tier, open_until_stop) for tier in tiers}
+        targets = {tier: _targets(settings, tier, open_until_stop, labeller) for tier in tiers}
         every = [target for of_tier in targets.values() for target in of_tier]
         if every and settings.recordings != "replay":
             await _ready(every[:1])
@@ -158,11 +165,16 @@ def _key_limits(settings: LlmSettings, shared: Shared, target: Target) -> KeyLim
 
 
 def _prices(settings: LlmSettings) -> Prices:
-    overrides = {}
+    overrides = {(CLASSIFIER, model): Price(Decimal(0), Decimal(0)) for model in _classifiers(settings)}
     for key, price in settings.prices.items():
         provider, _, model = key.partition(":")
         overrides[provider, model] = Price(Decimal(str(price.input)), Decimal(str(price.output)))
     return Prices(overrides)
+
+
+def _classifiers(settings: LlmSettings) -> list[str]:
+    provider, _, model = (settings.local or "").partition(":")
+    return [model] if provider == CLASSIFIER else []
 
 
 def _breaker_options(settings: LlmSettings) -> BreakerOptions:
@@ -173,9 +185,14 @@ def _breaker_options(settings: LlmSettings) -> BreakerOptions:
 # --- providers --------------------------------------------------------------------------------------------
 
 
-def _targets(settings: LlmSettings, tier: Tier, open_until_stop: contextlib.AsyncExitStack) -> list[Target]:
+def _targets(
+    settings: LlmSettings, tier: Tier, open_until_stop: contextlib.AsyncExitStack, labeller: Labeller | None
+) -> list[Target]:
     found = []
     for provider, model in settings.models_of(tier):
+        if provider == CLASSIFIER:
+            found.append(_classifying(model, labeller))
+            continue
         keys, url = _access(settings, provider)
         found.append(
             Target(
@@ -187,6 +204,12 @@ def _targets(settings: LlmSettings, tier: Tier, open_until_stop: contextlib.Asyn
             )
         )
     return found
+
+
+def _classifying(model: str, labeller: Labeller | None) -> Target:
+    if labeller is None:
+        raise Misconfigured("a classifier answers triage alone: other agents need a model of a provider")
+    return Target(CLASSIFIER, model, (Key(ClassifierProvider(labeller, model)),))
 
 
 def _digest(key: str) -> str:
@@ -203,8 +226,8 @@ def _access(settings: LlmSettings, name: str) -> tuple[list[str], str | None]:
 
 async def _ready(targets: Sequence[Target]) -> None:
     for key in (key for target in targets for key in target.keys):
-        assert isinstance(key.provider, _OnDemand)
-        await key.provider.opened()
+        if isinstance(key.provider, _OnDemand):
+            await key.provider.opened()
 
 
 class _OnDemand:

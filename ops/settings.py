@@ -135,6 +135,8 @@ class BreakerSettings(_Group):
 
 
 _MODELS = r"^(anthropic|openai):[^,]+(,(anthropic|openai):[^,]+)*$"
+_LOCAL_MODELS = r"^(classifier|anthropic|openai):[^,]+$"
+CLASSIFIER = "classifier"
 
 
 class LlmSettings(_Group):
@@ -145,8 +147,8 @@ class LlmSettings(_Group):
     anthropic_base_url: str | None = None
     openai_base_url: str | None = None
     standin_url: str | None = None  # the local stand-in answers for both providers, when no key is given
-    local: str | None = Field(None, pattern=_MODELS, description="models in the order they are asked")
-    fast: str | None = Field(None, pattern=_MODELS)
+    local: str | None = Field(None, pattern=_LOCAL_MODELS, description="classifier:seeds, classifier:FILE, or a model")
+    fast: str | None = Field(None, pattern=_MODELS, description="models in the order they are asked")
     strong: str | None = Field(None, pattern=_MODELS)
     timeout_s: float = Field(60, gt=0, le=600)
     chain: Annotated[tuple[str, ...], NoDecode] = DEFAULT_CHAIN  # links, outermost first
@@ -186,7 +188,7 @@ class LlmSettings(_Group):
         chosen = getattr(self, tier.value) or self._default_of(tier)
         models = [(provider, model) for provider, _, model in (one.partition(":") for one in chosen.split(",") if one)]
         for provider, model in models:
-            if not (self.uses_standin or getattr(self, f"{provider}_api_key")):
+            if provider != CLASSIFIER and not (self.uses_standin or getattr(self, f"{provider}_api_key")):
                 raise Misconfigured(
                     f"{PREFIX}LLM__{tier.name} asks for {provider}:{model}, "
                     f"but {PREFIX}LLM__{provider.upper()}_API_KEY is not set"

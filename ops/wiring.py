@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import pkgutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +20,7 @@ from contracts.errors import Misconfigured
 from contracts.models import Degrade
 from contracts.ports import Agent, ChatModel, Reviews, Shop
 from contracts.values import Tier
+from ops.classifiers import labeller_of
 from ops.housekeeping import Housekeeping, in_background, retention
 from ops.review_timeouts import ReviewTimeouts
 from ops.settings import KafkaSettings, Settings
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from agents.prompts import Prompt
+    from llm.labelling import Labeller
 
 
 def kafka_connection(settings: KafkaSettings) -> KafkaConnection:
@@ -121,7 +123,9 @@ class Making:
         """The shop's rows."""
         return PostgresShop(self.pool, self.settings.shop_of)
 
-    async def asked(self, *, escalates: bool = False, files: Sequence[Path] = ()) -> Asked:
+    async def asked(
+        self, *, escalates: bool = False, files: Sequence[Path] = (), labeller: Labeller | None = None
+    ) -> Asked:
         """A model for the agent's prompt. What that takes is imported only now: the others start without.
 
         `files`: what else shapes its decisions, for the version.
@@ -130,10 +134,13 @@ class Making:
         from ops.models import chat_model
 
         prompt = load_prompt(self.name)
+        if escalates and self.settings.llm.local:
+            prompt = replace(prompt, tier=Tier.LOCAL)
         tiers = _tiers_of(prompt, escalates=escalates)
-        gateway = await self.open_until_stop.enter_async_context(chat_model(tiers, self.settings, self.pool))
+        gateway = await self.open_until_stop.enter_async_context(chat_model(tiers, self.settings, self.pool, labeller))
         self.needs.away.append(gateway.is_away)
         models = [":".join(names) for tier in tiers for names in self.settings.llm.models_of(tier)]
+        models += [labeller.version] if labeller else []
         return Asked(gateway, prompt, agent_version(self.name, models=models, files=files))
 
 
@@ -146,10 +153,20 @@ class Asked(NamedTuple):
 
 
 async def _triage(making: Making) -> Agent:
+    """Triage asks the local tier first, where there is one: that answers for nothing."""
     from agents.triage import Triage
 
-    model, prompt, version = await making.asked(escalates=True)
-    return Triage(model=model, version=version, prompt=prompt, min_confidence=making.settings.agents.min_confidence)
+    settings = making.settings
+    labeller = await labeller_of(settings.llm)
+    model, prompt, version = await making.asked(escalates=True, labeller=labeller)
+    surely = settings.agents.min_confidence
+    return Triage(
+        model=model,
+        version=version,
+        prompt=prompt,
+        min_confidence=surely,
+        sure_from={Tier.LOCAL: max(surely, labeller.sure_at if labeller else 0), Tier.FAST: surely},
+    )
 
 
 async def _lookup(making: Making) -> Agent:

@@ -18,7 +18,7 @@ from contracts.events import (
 )
 from contracts.shop import ActionKind
 from contracts.ticket import Desk, Proposal, Question, Round, Step, Ticket
-from contracts.values import Disposition, Label
+from contracts.values import Disposition, Label, Tier
 from llm.scripted import ScriptedModel
 from tests.unit.agents.kit import ANN, BEN, PENDING, event_of
 
@@ -137,7 +137,7 @@ async def test_the_model_is_told_for_whom_it_works() -> None:
     agent, model = triage(verdict(Label.ORDER_STATUS))
     await agent.handle(NEW, event_of(submitted("hello")))
     (call,) = model.contexts
-    assert (call.customer, call.agent_version, model.requests[0].escalate_below) == (ANN, "v", 0.5)
+    assert (call.customer, call.agent_version, model.requests[0].escalate_below) == (ANN, "v", {Tier.FAST: 0.5})
 
 
 async def test_an_empty_message_goes_to_a_person_and_no_model_is_asked() -> None:

@@ -173,19 +173,21 @@ async def test_a_provider_that_refuses_is_alive(error: Exception) -> None:
 async def test_an_unsure_answer_is_asked_of_the_next_tier_at_the_cost_of_both() -> None:
     fast, strong = Told(UNSURE), Told(GOOD)
     gateway = over(tiers={Tier.FAST: [fast], Tier.STRONG: [strong]})
-    answer = await gateway.ask(replace(REQUEST, escalate_below=0.5), CALL)
+    answer = await gateway.ask(replace(REQUEST, escalate_below={Tier.FAST: 0.5}), CALL)
     assert answer.value.confidence == 0.9
     assert [call.tier for call in answer.calls] == [Tier.FAST, Tier.STRONG]
 
 
 async def test_a_sure_answer_is_not() -> None:
     fast, strong = Told(GOOD), Told(GOOD)
-    await over(tiers={Tier.FAST: [fast], Tier.STRONG: [strong]}).ask(replace(REQUEST, escalate_below=0.5), CALL)
+    await over(tiers={Tier.FAST: [fast], Tier.STRONG: [strong]}).ask(
+        replace(REQUEST, escalate_below={Tier.FAST: 0.5}), CALL
+    )
     assert not strong.prompts
 
 
 async def test_an_unsure_answer_of_the_last_tier_stands() -> None:
-    answer = await over(Told(UNSURE)).ask(replace(REQUEST, escalate_below=0.5), CALL)
+    answer = await over(Told(UNSURE)).ask(replace(REQUEST, escalate_below={Tier.FAST: 0.5}), CALL)
     assert answer.value.confidence == 0.2
 
 

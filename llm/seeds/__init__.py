@@ -1,0 +1,1 @@
+"""Examples of customers' messages for triage, written for this project."""
