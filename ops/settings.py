@@ -180,6 +180,11 @@ class LlmSettings(_Group):
         """Whether the stand-in answers: it is there and no provider's key is."""
         return bool(self.standin_url) and not (self.anthropic_api_key or self.openai_api_key)
 
+    @property
+    def has_classifier(self) -> bool:
+        """Whether a classifier of our own is the local tier."""
+        return (self.local or "").startswith(f"{CLASSIFIER}:")
+
     def models_of(self, tier: Tier) -> list[tuple[str, str]]:
         """(provider, model) of each of a tier's models, in order; none where the local tier is not set.
 

@@ -20,10 +20,9 @@ from contracts.errors import Misconfigured
 from contracts.models import Degrade
 from contracts.ports import Agent, ChatModel, Reviews, Shop
 from contracts.values import Tier
-from ops.classifiers import labeller_of
 from ops.housekeeping import Housekeeping, in_background, retention
 from ops.review_timeouts import ReviewTimeouts
-from ops.settings import KafkaSettings, Settings
+from ops.settings import KafkaSettings, LlmSettings, Settings
 from ops.versions import agent_version
 from state.housekeeping import PostgresHousekeeping
 from state.leases import PostgresLeases
@@ -157,7 +156,7 @@ async def _triage(making: Making) -> Agent:
     from agents.triage import Triage
 
     settings = making.settings
-    labeller = await labeller_of(settings.llm)
+    labeller = await _labeller(settings.llm)
     model, prompt, version = await making.asked(escalates=True, labeller=labeller)
     surely = settings.agents.min_confidence
     return Triage(
@@ -167,6 +166,14 @@ async def _triage(making: Making) -> Agent:
         min_confidence=surely,
         sure_from={Tier.LOCAL: max(surely, labeller.sure_at if labeller else 0), Tier.FAST: surely},
     )
+
+
+async def _labeller(settings: LlmSettings) -> Labeller | None:
+    if not settings.has_classifier:
+        return None
+    from ops.classifiers import labeller_of
+
+    return await labeller_of(settings)
 
 
 async def _lookup(making: Making) -> Agent:
