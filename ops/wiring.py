@@ -136,6 +136,8 @@ class Making:
         if escalates and self.settings.llm.local:
             prompt = replace(prompt, tier=Tier.LOCAL)
         tiers = _tiers_of(prompt, escalates=escalates)
+        if labeller is None and self.settings.llm.has_classifier:
+            tiers = [tier for tier in tiers if tier is not Tier.LOCAL]  # a classifier answers triage alone
         gateway = await self.open_until_stop.enter_async_context(chat_model(tiers, self.settings, self.pool, labeller))
         self.needs.away.append(gateway.is_away)
         models = [":".join(names) for tier in tiers for names in self.settings.llm.models_of(tier)]
