@@ -335,3 +335,18 @@ class AnswerCache(Protocol):
 
     async def put(self, tenant_id: str, request_digest: str, answer: bytes, ttl_s: float) -> None:
         """Keep an answer for a while."""
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors whose dot product says how alike the texts are in meaning."""
+
+    @property
+    def name(self) -> str:
+        """Which model, down to its weights: vectors of two names are not to be compared."""
+
+    @property
+    def dimensions(self) -> int:
+        """The length of each vector."""
+
+    async def embed(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        """A vector of length one for each text, in their order; away from the event loop."""
