@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from agents import guard
 from agents.facts import Found
-from agents.policy import relevant
 from agents.quoting import quoted
 from contracts.shop import ActionKind, Customer, Order, Passage
 from contracts.ticket import Proposal, Round, Ticket
@@ -29,6 +28,7 @@ class Case:
     ticket: Ticket
     round_: Round
     passages: Sequence[Passage]
+    retrieved: Sequence[Passage] = ()  # what of the policy bears on the round, within MAX_POLICY_CHARS
     found: Found | None = None
     answered: Proposal | None = None
 
@@ -43,9 +43,14 @@ class Case:
                 break
         return "\n\n".join(reversed(messages))[-MAX_TEXT_CHARS:]
 
+    @property
+    def query(self) -> str:
+        """What the policy is searched for."""
+        return f"{self.round_.label or ''}\n{self.said}"
+
     def shown(self) -> Sequence[Passage]:
         """The passages a model is given; only these can be cited."""
-        return relevant(self.passages, f"{self.round_.label} {self.said}", max_chars=MAX_POLICY_CHARS)
+        return self.retrieved
 
     def content(self) -> str:
         """The material for the model: policy first, the customer's words last and marked as theirs."""

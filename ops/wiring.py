@@ -14,7 +14,7 @@ from bus.consumer import Worker
 from bus.options import WorkerOptions
 from contracts.errors import Misconfigured
 from contracts.models import Degrade
-from contracts.ports import Agent, ChatModel, EffectsPort, Shop
+from contracts.ports import Agent, ChatModel, EffectsPort, PolicySearch, Shop
 from contracts.topics import INBOX_OF_GROUP
 from contracts.values import Tier
 from ops.housekeeping import Housekeeping, in_background, retention
@@ -124,6 +124,7 @@ async def _asking_agent(
     from agents.reasoning import Reasoning
     from agents.triage import Triage
     from ops.models import chat_model
+    from ops.retrieval import policy_search
 
     prompt = load_prompt(name)
     tiers = _tiers_of(prompt, escalates=name == "triage")
@@ -135,8 +136,9 @@ async def _asking_agent(
     if name == "triage":
         min_confidence = settings.agents.min_confidence
         return Triage(model=model, version=version, prompt=prompt, min_confidence=min_confidence)
+    policy: PolicySearch = policy_search(pool, settings)
     limit_usd = settings.agents.money_limit_usd
-    return Reasoning(model=model, shop=shop, version=version, prompt=prompt, money_limit_usd=limit_usd)
+    return Reasoning(model=model, shop=shop, policy=policy, version=version, prompt=prompt, money_limit_usd=limit_usd)
 
 
 def _tiers_of(prompt: Prompt, *, escalates: bool) -> list[Tier]:
