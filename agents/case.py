@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from agents import guard
 from agents.facts import Found
 from agents.quoting import quoted
-from contracts.shop import ActionKind, Customer, Order, Passage
+from contracts.shop import ActionKind, Customer, Order, Passage, version_of
 from contracts.ticket import Proposal, Round, Ticket
 
 MAX_POLICY_CHARS = 24_000
@@ -53,9 +53,13 @@ class Case:
         return self.retrieved
 
     def content(self) -> str:
-        """The material for the model: policy first, the customer's words last and marked as theirs."""
+        """The material for the model: policy first, the customer's words last and marked as theirs.
+
+        It names the policy's version, so an answer under another version is never given again.
+        """
+        version = f"<policy_version>{version_of(self.passages)}</policy_version>"
         words = quoted("ticket", self.said, max_chars=MAX_TEXT_CHARS)
-        return "\n".join([self._trusted(), f"<desk>{self.round_.label}</desk>", words])
+        return "\n".join([version, self._trusted(), f"<desk>{self.round_.label}</desk>", words])
 
     def unsupported(self, draft: str) -> list[str]:
         """Links, addresses, order numbers and amounts of money in a draft that our own material does not hold."""

@@ -1,6 +1,5 @@
 """Policies in versions: each load that changes something is a new one, and one of them is in force."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 
-from contracts.shop import Passage
+from contracts.shop import Passage, version_of
 from state.documents import from_json, to_json
 from state.pool import borrowed
 
@@ -23,11 +22,11 @@ _IN_FORCE = "SELECT policy_version FROM shops WHERE shop_id = $1"
 _PUT_IN_FORCE = "UPDATE shops SET policy_version = $2 WHERE shop_id = $1"
 _PASSAGES = "SELECT document FROM policy_passages WHERE shop_id = $1 AND version = $2 ORDER BY position"
 _VERSIONS = """
-SELECT version, loaded_at, version IS NOT DISTINCT FROM policy_version AS in_force,
+SELECT v.version, v.loaded_at, v.version IS NOT DISTINCT FROM shops.policy_version AS in_force,
        (SELECT count(*) FROM policy_passages AS p WHERE p.shop_id = v.shop_id AND p.version = v.version) AS passages
 FROM policy_versions AS v JOIN shops USING (shop_id)
 WHERE shop_id = $1
-ORDER BY loaded_at DESC, version
+ORDER BY v.loaded_at DESC, v.version
 """
 _VECTORS = """
 SELECT passage_id, vector FROM policy_vectors
@@ -55,11 +54,6 @@ class PolicyVersion:
     loaded_at: datetime  # for the first time
     passages: int
     in_force: bool
-
-
-def version_of(passages: Sequence[Passage]) -> str:
-    """SHA-256 over the passages' ids in order; an id is itself a digest of heading and text."""
-    return hashlib.sha256("\n".join(passage.id for passage in passages).encode()).hexdigest()
 
 
 async def put_in_force(connection: "Connection", shop_id: str, passages: Sequence[Passage]) -> Loaded:

@@ -108,12 +108,10 @@ def _words(text: str) -> list[str]:
 
 def _stem(word: str) -> str:
     """The word without its commonest English endings: roughly, but the same for a question and a policy."""
-    if len(word) < 4 or word.endswith("ss"):
-        return word
     for ending, instead in _ENDINGS:
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
+        if word.endswith(ending) and not word.endswith("ss") and len(word) - len(ending) >= 3:
             word = word.removesuffix(ending) + instead
             break
-    if len(word) > 3 and word.endswith("e"):
-        word = word[:-1]
-    return word[:-1] if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "ls" else word
+    if len(word) > 3:
+        word = word.removesuffix("e")
+    return word[:-1] if len(word) > 3 and word[-1] == word[-2] else word
