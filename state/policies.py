@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     Connection = PoolConnectionProxy[asyncpg.Record]
 
+_KEPT = 16  # versions held in memory, the ones read last
 _SHOP = "INSERT INTO shops (shop_id) VALUES ($1) ON CONFLICT (shop_id) DO UPDATE SET shop_id = excluded.shop_id"
 _VERSION = "INSERT INTO policy_versions (shop_id, version) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING version"
 _IN_FORCE = "SELECT policy_version FROM shops WHERE shop_id = $1"
@@ -77,6 +78,7 @@ class PostgresPolicies:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+        self._read: dict[tuple[str, str], Sequence[Passage]] = {}  # a version never changes
 
     async def load(self, shop_id: str, passages: Sequence[Passage]) -> Loaded:
         """Put a policy in force, all at once; loading what is in force changes nothing.
@@ -99,8 +101,16 @@ class PostgresPolicies:
 
     async def passages(self, shop_id: str, version: str) -> Sequence[Passage]:
         """A version's passages in their order; empty when there is no such version."""
-        async with borrowed(self._pool) as connection:
-            return [from_json(Passage, row["document"]) for row in await connection.fetch(_PASSAGES, shop_id, version)]
+        found = self._read.pop((shop_id, version), ())
+        if not found:
+            async with borrowed(self._pool) as connection:
+                rows = await connection.fetch(_PASSAGES, shop_id, version)
+            found = tuple(from_json(Passage, row["document"]) for row in rows)
+        if found:
+            self._read[shop_id, version] = found
+        while len(self._read) > _KEPT:
+            del self._read[next(iter(self._read))]
+        return found
 
     async def vectors(self, shop_id: str, embedder: str, passage_ids: Sequence[str]) -> Mapping[str, bytes]:
         """The vectors that are kept of these passages, each as float32, little-endian."""

@@ -15,7 +15,7 @@ Scores = NDArray[np.float64]  # one a passage
 Vectors = NDArray[np.float32]  # a row a passage or a sentence, each of length one
 
 _K1, _B = 1.5, 0.75
-_FUSION_K = 20
+_FUSION_K = 60
 _MAX_SENTENCES = 64  # more of a long text are not looked at: each costs some milliseconds to embed
 _DECIMALS = 4  # machines differ in the last digits of a dot product; what they share decides
 

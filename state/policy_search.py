@@ -11,7 +11,7 @@ from contracts.shop import Passage
 from state.policies import Policies
 from state.policy_index import Vectors, WordIndex, by_vectors, by_words, fused, sentences
 
-_KEPT = 32  # policies held in memory, the ones used last
+_KEPT = 16  # policies held in memory, the ones used last
 _EMBEDDED_AT_ONCE = 64
 _FRAME_CHARS = 40  # what a passage takes in a prompt besides its id, heading and text
 _VECTOR = np.dtype("<f4")

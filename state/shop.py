@@ -6,6 +6,7 @@ import asyncpg
 
 from contracts.shop import Customer, Order, Passage
 from state.documents import from_json
+from state.policies import PostgresPolicies
 from state.policy_text import passages_of
 from state.pool import borrowed
 from state.shop_files import ShopExport
@@ -26,6 +27,7 @@ class PostgresShop:
 
     def __init__(self, pool: asyncpg.Pool, shop_of: ShopOf) -> None:
         self._pool = pool
+        self._policies = PostgresPolicies(pool)
         self._shop_of = shop_of
 
     async def customer(self, tenant_id: str, email: str) -> Customer | None:
@@ -53,10 +55,9 @@ class PostgresShop:
 
     async def policy(self, tenant_id: str) -> Sequence[Passage]:
         """The policy in force, passage by passage; empty when none was loaded."""
-        found = await self._documents(
-            "SELECT document FROM shop_passages WHERE shop_id = $1 ORDER BY position", tenant_id
-        )
-        return [from_json(Passage, document) for document in found]
+        shop_id = self._shop_of(tenant_id)
+        version = await self._policies.in_force(shop_id)
+        return await self._policies.passages(shop_id, version) if version else ()
 
     async def _documents(self, query: str, tenant_id: str, *rest: str) -> list[str]:
         async with borrowed(self._pool) as connection:

@@ -82,6 +82,11 @@ class PoliciesContract:
         await policies.load(SHOP, FIRST)
         assert (await policies.load(SHOP, FIRST[::-1])).changed
 
+    async def test_a_version_that_comes_only_later_is_found_then(self, policies: Policies) -> None:
+        assert list(await policies.passages(SHOP, version_of(FIRST))) == []
+        await policies.load(SHOP, FIRST)
+        assert tuple(await policies.passages(SHOP, version_of(FIRST))) == FIRST
+
     async def test_a_shop_has_its_own_policy_alone(self, policies: Policies) -> None:
         await policies.load(SHOP, FIRST)
         assert await policies.in_force(OTHER_SHOP) is None
@@ -200,3 +205,6 @@ async def test_a_policy_loaded_before_versions_is_the_version_that_loading_it_ag
         policies = PostgresPolicies(pool)
         assert await policies.load(SHOP, MANY) == Loaded(version_of(MANY), changed=False)
         assert tuple(await PostgresShop(pool, shop_of).policy(TENANT)) == MANY
+        await policies.load(SHOP, FIRST)
+        of_the_version_before = "SELECT document->>'id' FROM shop_passages WHERE shop_id = $1 ORDER BY position"
+        assert [row[0] for row in await pool.fetch(of_the_version_before, SHOP)] == [p.id for p in FIRST]
