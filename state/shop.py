@@ -6,7 +6,7 @@ import asyncpg
 
 from contracts.shop import Customer, Order, Passage
 from state.documents import from_json
-from state.policies import PostgresPolicies
+from state.policies import MemoryPolicies, PostgresPolicies
 from state.policy_text import passages_of
 from state.pool import borrowed
 from state.shop_files import ShopExport
@@ -71,7 +71,7 @@ class MemoryShop:
         self._shop_of = shop_of
         self._customers = {(shop, c.user_id): c for shop, export in exports.items() for c in export.customers}
         self._orders = {(shop, o.order_id): o for shop, export in exports.items() for o in export.orders}
-        self._policies = {shop: passages_of(export.policy_markdown) for shop, export in exports.items()}
+        self.policies = MemoryPolicies({shop: passages_of(export.policy_markdown) for shop, export in exports.items()})
 
     async def customer(self, tenant_id: str, email: str) -> Customer | None:
         """The customer with this e-mail address, compared without regard to case."""
@@ -91,7 +91,9 @@ class MemoryShop:
 
     async def policy(self, tenant_id: str) -> Sequence[Passage]:
         """The policy in force, passage by passage; empty when none was loaded."""
-        return self._policies.get(self._shop_of(tenant_id), ())
+        shop_id = self._shop_of(tenant_id)
+        version = await self.policies.in_force(shop_id)
+        return await self.policies.passages(shop_id, version) if version else ()
 
     def rows(self, tenant_id: str, order_id: str, user_id: str) -> tuple[Order | None, Customer | None]:
         """The order and the customer of these ids, for `MemoryEffects`."""

@@ -30,9 +30,7 @@ from contracts.ticket import Step, Ticket
 from llm.scripted import ScriptedModel
 from llm.standin import wit
 from state.effects import MemoryEffects
-from state.policies import MemoryPolicies
 from state.policy_search import HybridSearch
-from state.policy_text import passages_of
 from state.shop import MemoryShop
 from state.shop_files import ShopExport
 
@@ -138,7 +136,7 @@ class Desks:
         self.reasoning = Reasoning(
             model=self.model,
             shop=self.shop,
-            policy=HybridSearch(MemoryPolicies({"main": passages_of(self.export.policy_markdown)}), lambda _: "main"),
+            policy=HybridSearch(self.shop.policies, lambda _: "main"),
             version="v",
             prompt=load_prompt("reasoning"),
             money_limit_usd=self.money_limit_usd,
