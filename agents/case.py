@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from agents import guard
 from agents.facts import Found
-from agents.policy import relevant
 from agents.quoting import colleagues_note, quoted
 from agents.rules import RULES, Rules
-from contracts.shop import ActionKind, Customer, Order, Passage, Product
+from contracts.shop import ActionKind, Customer, Order, Passage, Product, version_of
 from contracts.ticket import Proposal, Round, Ticket
 
 MAX_POLICY_CHARS = 24_000
@@ -30,6 +29,7 @@ class Case:
     ticket: Ticket
     round_: Round
     passages: Sequence[Passage]
+    retrieved: Sequence[Passage] = ()  # what of the policy bears on the round, within MAX_POLICY_CHARS
     found: Found | None = None
     answered: Proposal | None = None
     rules: Rules = field(default_factory=lambda: RULES)
@@ -45,14 +45,23 @@ class Case:
                 break
         return "\n\n".join(reversed(messages))[-MAX_TEXT_CHARS:]
 
+    @property
+    def query(self) -> str:
+        """What the policy is searched for."""
+        return f"{self.round_.label or ''}\n{self.said}"
+
     def shown(self) -> Sequence[Passage]:
         """The passages a model is given; only these can be cited."""
-        return relevant(self.passages, f"{self.round_.label} {self.said}", max_chars=MAX_POLICY_CHARS)
+        return self.retrieved
 
     def content(self) -> str:
-        """The material for the model: policy first, the customer's words last and marked as theirs."""
+        """The material for the model: policy first, the customer's words last and marked as theirs.
+
+        It names the policy's version, so an answer under another version is never given again.
+        """
+        version = f"<policy_version>{version_of(self.passages)}</policy_version>"
         words = quoted("ticket", self.said, max_chars=MAX_TEXT_CHARS)
-        return "\n".join([self._trusted(), f"<desk>{self.round_.label}</desk>", words])
+        return "\n".join([version, self._trusted(), f"<desk>{self.round_.label}</desk>", words])
 
     def unsupported(self, draft: str) -> list[str]:
         """Links, addresses, order numbers and amounts of money in a draft that our own material does not hold."""

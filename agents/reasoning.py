@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from agents import deciding, guard
 from agents.answers import Intent, ReasoningProposal
-from agents.case import Case, OrderCase
+from agents.case import MAX_POLICY_CHARS, Case, OrderCase
 from agents.details import proposed
 from agents.facts import Found, find
 from agents.followups import may_answer
@@ -15,7 +15,7 @@ from agents.which_order import ask_for_the_order
 from contracts.errors import ModelAnswerUnusable, ModelDenied
 from contracts.events import Event, ReasoningRequested
 from contracts.models import CallContext, ModelAnswer, ModelRequest, Reuse
-from contracts.ports import ChatModel, Shop
+from contracts.ports import ChatModel, PolicySearch, Shop
 from contracts.shop import ActionKind
 from contracts.ticket import Desk, Proposal, Question, Round, Signature, Step, Ticket, close
 from contracts.values import Disposition, Label
@@ -34,6 +34,7 @@ class Reasoning:
 
     model: ChatModel
     shop: Shop
+    policy: PolicySearch
     version: str
     prompt: Prompt
     money_limit_usd: float  # above it, a person decides
@@ -51,6 +52,8 @@ class Reasoning:
         passages = await self.shop.policy(ticket.tenant_id)
         rules = self.rules.get(ticket.tenant_id, RULES)
         case = Case(ticket=ticket, round_=round_, passages=passages, answered=_answered(ticket, round_), rules=rules)
+        retrieved = await self.policy.search(ticket.tenant_id, case.query, max_chars=MAX_POLICY_CHARS)
+        case = replace(case, retrieved=retrieved)
         if round_.label and round_.label in guard.ACTIONS_OF_LABEL:
             return await self._settle_action(case, round_.label, event)
         return await self._answer_from_policy(case, event)
@@ -173,6 +176,7 @@ def _on_order(case: Case, found: Found) -> OrderCase | None:
         ticket=case.ticket,
         round_=case.round_.model_copy(update={"lookup": found.facts}),
         passages=case.passages,
+        retrieved=case.retrieved,
         answered=case.answered,
         rules=case.rules,
         found=found,

@@ -321,6 +321,16 @@ class Shop(Protocol):
         """The policy in force, passage by passage; empty when none was loaded."""
 
 
+class PolicySearch(Protocol):
+    """Finds what of a tenant's policy bears on a text."""
+
+    async def search(self, tenant_id: str, text: str, *, max_chars: int) -> Sequence[Passage]:
+        """Passages of the policy in force, in its order: all when they fit, else those that bear most on the text.
+
+        The same text and version of the policy give the same passages.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class EffectResult:
     """What an effect did: the order as it is after it (None where it is about none), and the money it moved."""

@@ -4,6 +4,8 @@ The shapes fit the retail export format (`orders.jsonl`, `users.jsonl`, `product
 a real shop's export can be loaded as it is. Unknown fields of an export are ignored by the loader.
 """
 
+import hashlib
+from collections.abc import Iterable
 from enum import StrEnum
 
 from pydantic import Field
@@ -134,3 +136,8 @@ class Passage(Value):
     id: str
     heading: str
     text: str
+
+
+def version_of(policy: Iterable[Passage]) -> str:
+    """SHA-256 over the passages' ids in order; an id tells its passage's heading and text."""
+    return hashlib.sha256("\n".join(passage.id for passage in policy).encode()).hexdigest()

@@ -18,7 +18,7 @@ from bus.options import WorkerOptions
 from contracts import topics
 from contracts.errors import Misconfigured
 from contracts.models import Degrade
-from contracts.ports import Agent, ChatModel, Reviews, Shop
+from contracts.ports import Agent, ChatModel, PolicySearch, Reviews, Shop
 from contracts.values import Tier
 from ops.housekeeping import Housekeeping, in_background, retention
 from ops.review_timeouts import ReviewTimeouts
@@ -184,13 +184,16 @@ async def _lookup(making: Making) -> Agent:
 
 async def _reasoning(making: Making) -> Agent:
     from agents.reasoning import Reasoning
+    from ops.retrieval import policy_search
     from ops.rules import rules_of_tenants
 
     agents = making.settings.agents
+    policy: PolicySearch = policy_search(making.pool, making.settings)
     model, prompt, version = await making.asked(files=[agents.rules[tenant_id] for tenant_id in sorted(agents.rules)])
     return Reasoning(
         model=model,
         shop=making.shop,
+        policy=policy,
         version=version,
         prompt=prompt,
         money_limit_usd=agents.money_limit_usd,

@@ -3,22 +3,27 @@
 import hashlib
 import re
 from collections.abc import Iterator
+from itertools import chain
 
 from contracts.shop import Passage
 
 _HEADING = re.compile(r"(#{1,6})[ \t]+(.*?)[ \t]*#*")
 _FENCE = re.compile(r"[ ]{0,3}(```|~~~)")
 _LIST_ITEM = re.compile(r"[ \t]*([-*+]|\d+[.)])[ \t]")
+_ENDS = ("\n\n", "\n", ". ", " ")  # where a long text is cut, the first of them that does
+
+MAX_PASSAGE_CHARS = 1_200  # about what an embedding model reads
 
 
 def passages_of(markdown: str) -> tuple[Passage, ...]:
     """The policy's paragraphs under their headings, every sentence verbatim; repeated ones once.
 
-    A list stays with the paragraph that introduces it. The heading names the sections above it too.
+    A list stays with the paragraph that introduces it, up to MAX_PASSAGE_CHARS. The heading names the sections
+    above it too.
     """
     passages: dict[str, Passage] = {}
     for heading, paragraphs in _sections(markdown):
-        for text in _with_their_lists(paragraphs):
+        for text in chain.from_iterable(map(_bounded, _with_their_lists(paragraphs))):
             passage = Passage(id=_id(heading, text), heading=heading, text=text)
             passages.setdefault(passage.id, passage)
     return tuple(passages.values())
@@ -59,6 +64,16 @@ def _with_their_lists(paragraphs: list[str]) -> list[str]:
         else:
             joined.append(paragraph)
     return joined
+
+
+def _bounded(text: str) -> Iterator[str]:
+    """The text in pieces of at most MAX_PASSAGE_CHARS, cut at the end of a paragraph, line, sentence or word."""
+    while len(text) > MAX_PASSAGE_CHARS:
+        found = (text.rfind(end, MAX_PASSAGE_CHARS // 4, MAX_PASSAGE_CHARS) + len(end.rstrip()) for end in _ENDS)
+        cut = next((place for place in found if place > MAX_PASSAGE_CHARS // 4), MAX_PASSAGE_CHARS)
+        yield text[:cut].rstrip()
+        text = text[cut:].lstrip("\n ")
+    yield text
 
 
 def _id(heading: str, text: str) -> str:

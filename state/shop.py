@@ -6,6 +6,7 @@ import asyncpg
 
 from contracts.shop import Customer, Order, Passage, Product
 from state.documents import from_json
+from state.policies import MemoryPolicies, PostgresPolicies
 from state.policy_text import passages_of
 from state.pool import borrowed
 from state.shop_files import ShopExport
@@ -26,6 +27,7 @@ class PostgresShop:
 
     def __init__(self, pool: asyncpg.Pool, shop_of: ShopOf) -> None:
         self._pool = pool
+        self._policies = PostgresPolicies(pool)
         self._shop_of = shop_of
 
     async def customer(self, tenant_id: str, email: str) -> Customer | None:
@@ -62,10 +64,9 @@ class PostgresShop:
 
     async def policy(self, tenant_id: str) -> Sequence[Passage]:
         """The policy in force, passage by passage; empty when none was loaded."""
-        found = await self._documents(
-            "SELECT document FROM shop_passages WHERE shop_id = $1 ORDER BY position", tenant_id
-        )
-        return [from_json(Passage, document) for document in found]
+        shop_id = self._shop_of(tenant_id)
+        version = await self._policies.in_force(shop_id)
+        return await self._policies.passages(shop_id, version) if version else ()
 
     async def _documents(self, query: str, tenant_id: str, *rest: str | list[str]) -> list[str]:
         async with borrowed(self._pool) as connection:
@@ -80,7 +81,7 @@ class MemoryShop:
         self._customers = {(shop, c.user_id): c for shop, export in exports.items() for c in export.customers}
         self._orders = {(shop, o.order_id): o for shop, export in exports.items() for o in export.orders}
         self._products = {(shop, p.product_id): p for shop, export in exports.items() for p in export.products}
-        self._policies = {shop: passages_of(export.policy_markdown) for shop, export in exports.items()}
+        self.policies = MemoryPolicies({shop: passages_of(export.policy_markdown) for shop, export in exports.items()})
 
     async def customer(self, tenant_id: str, email: str) -> Customer | None:
         """The customer with this e-mail address, compared without regard to case."""
@@ -104,7 +105,9 @@ class MemoryShop:
 
     async def policy(self, tenant_id: str) -> Sequence[Passage]:
         """The policy in force, passage by passage; empty when none was loaded."""
-        return self._policies.get(self._shop_of(tenant_id), ())
+        shop_id = self._shop_of(tenant_id)
+        version = await self.policies.in_force(shop_id)
+        return await self.policies.passages(shop_id, version) if version else ()
 
     def rows(
         self, tenant_id: str, order_id: str | None, user_id: str

@@ -10,9 +10,10 @@ import asyncpg
 from pydantic import ValidationError
 
 from contracts.errors import ContractBroken, Misconfigured
-from contracts.shop import Customer, Order, Product
+from contracts.shop import Customer, Order, Passage, Product
 from contracts.values import Value
 from state.documents import from_json, to_json
+from state.policies import put_in_force
 from state.policy_text import passages_of
 from state.pool import borrowed
 from state.shop_rules import email_key
@@ -55,25 +56,31 @@ def read_export(directory: Path) -> ShopExport:
 async def load_shop(pool: asyncpg.Pool, shop_id: str, export: ShopExport) -> dict[str, int]:
     """Replace a shop's rows by an export, all at once; returns how many of each there are now.
 
+    A policy that differs from the one in force is a new version of it (`state.policies`).
+
     Raises ContractBroken: two rows have one id, or two customers one e-mail address; the shop is as it was then.
     """
-    rows = _rows(shop_id, export)
+    rows, passages = _rows(shop_id, export), passages_of(export.policy_markdown)
     async with borrowed(pool) as connection:
         try:
             async with connection.transaction():
-                await _replace(connection, shop_id, rows)
+                await _replace(connection, shop_id, passages, rows)
         except asyncpg.UniqueViolationError as error:
             raise ContractBroken(f"the export holds a row twice: {error.constraint_name}") from error
     counts = {table.removeprefix("shop_"): len(records) for table, (_, records) in rows.items()}
+    counts["passages"] = len(passages)
     _log.info("shop loaded", extra={"shop_id": shop_id, **counts})
     return counts
 
 
-async def _replace(connection: "PoolConnectionProxy[asyncpg.Record]", shop_id: str, rows: _Rows) -> None:
+async def _replace(
+    connection: "PoolConnectionProxy[asyncpg.Record]", shop_id: str, passages: Sequence[Passage], rows: _Rows
+) -> None:
     # The shop's own row is held until the end, so a second loader waits.
     await connection.execute(
         "INSERT INTO shops (shop_id) VALUES ($1) ON CONFLICT (shop_id) DO UPDATE SET loaded_at = now()", shop_id
     )
+    await put_in_force(connection, shop_id, passages)
     for table, (columns, records) in rows.items():
         await connection.execute(f"DELETE FROM {table} WHERE shop_id = $1", shop_id)
         await connection.copy_records_to_table(table, records=records, columns=columns)
@@ -93,10 +100,6 @@ def _rows(shop_id: str, export: ShopExport) -> _Rows:
         "shop_products": (
             ("shop_id", "product_id", "document"),
             [(shop_id, p.product_id, to_json(p)) for p in export.products],
-        ),
-        "shop_passages": (
-            ("shop_id", "position", "document"),
-            [(shop_id, place, to_json(p)) for place, p in enumerate(passages_of(export.policy_markdown))],
         ),
     }
 

@@ -88,7 +88,7 @@ class TestOnPostgres(ShopContract):
     async def test_loading_again_replaces_that_shop_alone(self, pool: asyncpg.Pool, shop: PostgresShop) -> None:
         await load_shop(pool, SHOP, ShopExport(customers=(customer("cy", "cy@example.com"),)))
         assert await shop.orders_of(TENANT, "ada") == []
-        assert await shop.policy(TENANT) == []
+        assert list(await shop.policy(TENANT)) == []
         assert await shop.customer(TENANT, "cy@example.com") is not None
         assert await shop.order(OTHER_TENANT, "#W1") is not None
 

@@ -40,6 +40,7 @@ from contracts.ticket import Step, Ticket
 from llm.scripted import ScriptedModel
 from llm.standin import wit
 from state.effects import MemoryEffects
+from state.policy_search import HybridSearch
 from state.shop import MemoryShop
 from state.shop_files import ShopExport
 
@@ -176,6 +177,7 @@ class Desks:
         self.reasoning = Reasoning(
             model=self.model,
             shop=self.shop,
+            policy=HybridSearch(self.shop.policies, lambda _: "main"),
             version="v",
             prompt=load_prompt("reasoning"),
             money_limit_usd=self.money_limit_usd,

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from state.policy_text import passages_of
+from state.policy_text import MAX_PASSAGE_CHARS, passages_of
 
 POLICY = """\
 Before any heading.
@@ -77,3 +77,19 @@ def test_every_sentence_stays_verbatim(blocks: list[str], line_end: str) -> None
     texts = [passage.text for passage in passages_of((line_end * 2).join(blocks))]
     for block in blocks:
         assert block.startswith("#") or any(block in text for text in texts)
+
+
+def test_a_long_paragraph_is_cut_at_the_ends_of_lines_or_sentences() -> None:
+    items = "\n".join(f"- Kind {n} of parcel travels for {n} days." for n in range(100))
+    prose = " ".join(f"Sentence number {n} says little." for n in range(100))
+    texts = [passage.text for passage in passages_of(f"# Long\n\nThe kinds are:\n\n{items}\n\n{prose}\n")]
+    assert all(len(text) <= MAX_PASSAGE_CHARS and text.endswith(".") for text in texts)
+    assert "\n".join(texts[: len(texts) // 2]).startswith("The kinds are:\n\n- Kind 0 ")
+    assert " ".join("\n".join(texts).split()) == " ".join(f"The kinds are: {items} {prose}".split())
+
+
+@given(st.text(alphabet="ab. \n", max_size=4_000), st.integers(0, 3_000))
+def test_no_passage_is_longer_than_its_bound_and_no_word_is_lost(text: str, unbroken: int) -> None:
+    passages = passages_of(f"# H\n\n{'x' * unbroken}\n\n{text}")
+    assert all(0 < len(passage.text) <= MAX_PASSAGE_CHARS for passage in passages)
+    assert len({passage.text for passage in passages}) == len(passages)
