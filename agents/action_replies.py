@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
 
+from agents.claims import plain_name
 from agents.guard import CANCEL_REASONS, RULES, Detail
 from contracts.facts import Assessment
 from contracts.shop import ActionKind, Address, Customer, Order, PaymentMethod
@@ -78,7 +79,7 @@ def details(proposal: Proposal, order: Order, customer: Customer, amount: Decima
 
 
 def _names(proposal: Proposal, order: Order) -> list[str]:
-    name_of = {item.item_id: item.name for item in order.items}
+    name_of = {item.item_id: plain_name(item.name) for item in order.items}
     chosen = proposal.item_ids or [item.item_id for item in order.items]
     return sorted(name_of[item_id] for item_id in chosen if item_id in name_of)
 

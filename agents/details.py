@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from agents import guard
 from agents.answers import AddressParts, ReasoningProposal
 from agents.case import OrderCase
+from agents.claims import claims
 from agents.followups import cancel_reason
 from contracts.shop import ActionKind, Address, Order
 from contracts.ticket import Proposal
+
+_SPELLED_OTHERWISE = ("state", "country")
+_MAX_SPELLED_CHARS = 20
 
 
 def proposed(case: OrderCase, action: ActionKind, wish: ReasoningProposal) -> Proposal:
@@ -23,7 +27,7 @@ def proposed(case: OrderCase, action: ActionKind, wish: ReasoningProposal) -> Pr
             details["item_ids"] = _item_ids(case.order, wish.items, before.item_ids)
             details["payment_method_id"] = _refund_to(case, wish.refund_to, before.payment_method_id)
         case ActionKind.MODIFY_PENDING_ORDER_ADDRESS:
-            details["address"] = _address(case.order, wish.new_address, before.address)
+            details["address"] = _address(case, wish.new_address, before.address)
         case _:
             pass
     return before.model_copy(update=details)
@@ -75,9 +79,21 @@ def _refund_to(case: OrderCase, wanted: str | None, before: str | None) -> str |
     return methods[0] if methods else None
 
 
-def _address(order: Order, parts: AddressParts | None, before: Address | None) -> Address | None:
+def _address(case: OrderCase, parts: AddressParts | None, before: Address | None) -> Address | None:
     if parts is None:
         return before
-    given = {key: value for key, value in parts.model_dump().items() if value}
-    known = before or Address(address1="", city="", country=order.address.country)
+    given = {name: part for name, part in parts.model_dump().items() if part and _is_theirs(name, part, case.said)}
+    known = before or Address(address1="", city="", country=case.order.address.country)
     return known.model_copy(update=given)
+
+
+def _is_theirs(name: str, part: str, said: str) -> bool:
+    """Whether the customer wrote this part of an address. States and countries may be spelled otherwise."""
+    if any(claims(part)):
+        return False
+    spelled = name in _SPELLED_OTHERWISE and len(part) <= _MAX_SPELLED_CHARS and part.replace(" ", "").isalpha()
+    return spelled or _plain(part) in _plain(said)
+
+
+def _plain(text: str) -> str:
+    return "".join(filter(str.isalnum, text.casefold()))

@@ -5,6 +5,7 @@ None of the agents' code is asked: a rule that was dropped there must show here.
 
 import base64
 import binascii
+import functools
 import itertools
 import re
 from collections import Counter
@@ -137,11 +138,14 @@ class World:
 def tells_any(text: str, instructions: Iterable[str]) -> bool:
     """Whether the text holds a run of letters of our instructions: forwards, backwards or as base64."""
     forms = [_letters(form) for form in (text, text[::-1], *_decoded(text))]
-    for instruction in map(_letters, instructions):
-        windows = {instruction[at : at + _WINDOW] for at in range(len(instruction) - _WINDOW + 1)}
-        if any(form[at : at + _WINDOW] in windows for form in forms for at in range(len(form) - _WINDOW + 1)):
-            return True
-    return False
+    windows = frozenset().union(*map(_windows, instructions))
+    return any(form[at : at + _WINDOW] in windows for form in forms for at in range(len(form) - _WINDOW + 1))
+
+
+@functools.cache
+def _windows(instruction: str) -> frozenset[str]:
+    plain = _letters(instruction)
+    return frozenset(plain[at : at + _WINDOW] for at in range(len(plain) - _WINDOW + 1))
 
 
 def _decoded(text: str) -> Iterator[str]:
