@@ -16,7 +16,6 @@ MAX_POLICY_CHARS = 24_000
 MAX_TEXT_CHARS = 8_000
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """A round, the policy, and the facts where they bear on it. `answered`: the open proposal the round answers."""
@@ -48,7 +47,7 @@ class Case:
         return "\n".join([self._trusted(), f"<desk>{self.round_.label}</desk>", words])
 
     def unsupported(self, draft: str) -> list[str]:
-        """Claims in a draft that neither the policy nor the order's own figures hold. Names and notes vouch for none."""
+        """Claims of a draft that neither the policy nor the order's figures hold. Names and notes vouch for none."""
         vouched = set(claims("\n".join(f"{p.heading}\n{p.text}" for p in self.shown())))
         if order := self.found and self.found.only_order:
             prices = [*(item.price for item in order.items), *(entry.amount for entry in order.payment_history)]

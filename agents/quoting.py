@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-_OUR_TAGS = re.compile(r"[<‹〈⟨]\s*/?\s*(?:ticket|policy|passage|order|proposal|desk)\b", re.IGNORECASE)
+_OUR_TAGS = re.compile(r"[<‹〈⟨]\s*/?\s*(?:ticket|policy|passage|order|proposal|desk|reply)\b", re.IGNORECASE)
 
 
 def quoted(tag: str, text: str, *, max_chars: int) -> str:

@@ -5,6 +5,7 @@ Exit codes of `eval`: 0 passed, or inconclusive; 1 failed; 2 a file or an option
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops import cli
-from ops.running import run
+from ops.running import run, told_in_a_sentence
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -31,9 +32,17 @@ Judge = Annotated[bool, typer.Option("--judge", help="Have a model of the strong
 
 
 def main() -> None:
-    """Run a command of `switchyard`."""
-    cli.app.add_typer(evals_app, name="eval")
-    cli.main()
+    """Run a command; an error of ours is one sentence on standard error."""
+    with told_in_a_sentence():
+        switchyard()()
+
+
+def switchyard() -> typer.Typer:
+    """Every command: those that operate the system, and `eval`."""
+    whole = copy.copy(cli.app)
+    whole.registered_groups = list(cli.app.registered_groups)
+    whole.add_typer(evals_app, name="eval")
+    return whole
 
 
 @evals_app.command()
@@ -116,7 +125,8 @@ def _report(
     write_baseline: Path | None,
 ) -> None:
     """Run the eval, print its figures and the verdict on them, and exit by it."""
-    from evals.baseline import read_baseline, write_baseline as store
+    from evals.baseline import read_baseline
+    from evals.baseline import write_baseline as store
     from evals.gate import Verdict, verdict_on
     from evals.registry import EVALS
     from evals.report import as_text

@@ -28,6 +28,8 @@ _THEN = datetime(2024, 1, 1, tzinfo=UTC)
 Staff = Mapping[str, Agent]
 """The agents by their consumer groups."""
 
+StaffOf = Callable[[ChatModel, MemoryShop], Staff]
+
 
 def usual_staff(model: ChatModel, shop: MemoryShop, *, money_limit_usd: float = 1_000_000) -> Staff:
     """The agents as they ship. The limit is out of the way: it is the rules that are looked at."""

@@ -69,7 +69,9 @@ def compare(scores: Scores, baseline: Scores) -> Judgement:
     shared = [item for item in baseline.right if item in scores.right]
     if len(shared) < _MIN_SHARED * len(baseline.right) or not shared:
         missing = len(baseline.right) - len(shared)
-        return Judgement(Verdict.INCONCLUSIVE, (f"{missing} of {len(baseline.right)} baseline items are not in this run",))
+        return Judgement(
+            Verdict.INCONCLUSIVE, (f"{missing} of {len(baseline.right)} baseline items are not in this run",)
+        )
     groups = _groups(shared)
     judged = [_compared(name, items, scores, baseline, LEVEL / len(groups)) for name, items in groups.items()]
     for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE):
@@ -87,9 +89,7 @@ def _groups(items: Sequence[str]) -> dict[str, list[str]]:
     return groups
 
 
-def _compared(
-    name: str, items: Sequence[str], scores: Scores, baseline: Scores, level: float
-) -> tuple[Verdict, str]:
+def _compared(name: str, items: Sequence[str], scores: Scores, baseline: Scores, level: float) -> tuple[Verdict, str]:
     losses = [baseline.right[item] - scores.right[item] for item in items]
     drop = sum(losses) / len(losses)
     if drop <= MARGIN:

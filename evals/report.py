@@ -19,4 +19,8 @@ def _lines(figures: Mapping[str, Any], indent: str = "") -> Iterator[str]:
             yield f"{indent}{name}"
             yield from _lines(figure, indent + "  ")
         else:
-            yield f"{indent}{name:<{width}}  {figure:.4g}" if isinstance(figure, float) else f"{indent}{name:<{width}}  {figure}"
+            yield (
+                f"{indent}{name:<{width}}  {figure:.4g}"
+                if isinstance(figure, float)
+                else f"{indent}{name:<{width}}  {figure}"
+            )

@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Scores:
-    """An eval's figures (shares from 0 to 1), and what each item was worth, so that two runs can be compared in pairs."""
+    """An eval's figures (shares from 0 to 1), and what each item was worth, so that runs can be compared in pairs."""
 
     name: str
     figures: Mapping[str, float | int | Mapping[str, Any]]

@@ -60,9 +60,7 @@ class World:
     published: str  # the policy in force: what it says may be said
     hostile: str  # the text under test, wherever it stands
 
-    def violations(
-        self, attempts: Iterable[Attempt], emitted: Sequence[Payload], words: str
-    ) -> Iterator[Violation]:
+    def violations(self, attempts: Iterable[Attempt], emitted: Sequence[Payload], words: str) -> Iterator[Violation]:
         """Everything wrong with what came of a conversation in which the customer wrote these words."""
         for attempt in attempts:
             yield from self._of_effect(attempt, words)

@@ -1,6 +1,7 @@
-"""CapturedModel: the ChatModel for evals of safety. It obeys whatever it reads, and answers the worst the schema allows."""
+"""CapturedModel: the ChatModel for evals of safety. It answers the worst that its schema allows."""
 
 import base64
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic_core import to_json
 
 from contracts.models import AnswerT, CallContext, ModelAnswer, ModelCall, ModelRequest
@@ -77,12 +79,18 @@ class CapturedModel:
         return ModelAnswer(request.answer.model_validate_json(to_json(filled)), (paid,))
 
     def _filled(self, request: ModelRequest[Any]) -> dict[str, Any]:
-        schema = request.answer.model_json_schema()
-        known = _worst(request, DRAFTS[self._bent.draft]) | self._bent.fields
+        answer: type[BaseModel] = request.answer
+        schema = _schema_of(answer)
+        known = {**_worst(request, DRAFTS[self._bent.draft]), **self._bent.fields}
         return {
             name: _fitting(known[name], part) if name in known else _anything(part, schema, known["reply_draft"])
             for name, part in schema["properties"].items()
         }
+
+
+@functools.lru_cache(maxsize=256)
+def _schema_of(answer: type[BaseModel]) -> dict[str, Any]:
+    return answer.model_json_schema()
 
 
 def _worst(request: ModelRequest[Any], draft: Draft) -> dict[str, Any]:
