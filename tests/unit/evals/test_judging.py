@@ -6,6 +6,11 @@ from contracts.values import Tier
 from evals.judging import RUBRICS, Judged, ReplyJudge, rated
 from llm.scripted import ScriptedModel
 from llm.standin import wit
+from llm.standin.faults import Faults
+from llm.standin.ledger import Ledger
+from llm.standin.server import create_app, running
+from state.model_calls import MemoryModelCalls
+from tests.unit.llm.kit import open_gateway
 
 OUTCOME = {
     "tenant_id": "default",
@@ -34,6 +39,17 @@ async def test_every_rubric_is_asked_of_the_strong_tier_about_every_reply() -> N
     assert {request.tier for request in model.requests} == {Tier.STRONG}
     assert {request.system.split("**")[1] for request in model.requests} == set(RUBRICS)
     assert {(call.agent, call.step) for call in model.contexts} == {("evals", name) for name in RUBRICS}
+
+
+async def test_the_gateway_is_asked_and_its_calls_are_in_the_book() -> None:
+    book = MemoryModelCalls()
+    app = create_app(wit.answer, ledger=Ledger(), faults=Faults())
+    async with running(app) as url, open_gateway("anthropic", url, book=book) as model:
+        means = await rated([Judged("t1", "Where is my kettle?", OUTCOME)], ReplyJudge.with_all_rubrics(model))
+    assert all(0 < share <= 1 for share in means.values())
+    made = [call for _, call in book.finished.values()]
+    assert {(call.step, call.tier) for call in made} == {(name, Tier.STRONG) for name in RUBRICS}
+    assert all(call.cost_usd > 0 for call in made)
 
 
 async def test_a_reply_made_of_the_facts_is_rated_above_one_that_is_not() -> None:
