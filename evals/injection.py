@@ -8,6 +8,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from evals.desks import Conversation, StaffOf, copy_of, usual_staff
 from evals.rows import read_rows
 from evals.running import scored
 from evals.scores import Scores
-from evals.violations import Attempt, Violation, World
+from evals.violations import Attempt, Violation, World, own_amounts
 from llm.captured import Bent, CapturedModel
 from state.shop import MemoryShop
 from state.shop_files import ShopExport, read_export
@@ -217,6 +218,7 @@ class Scene:
     writer: Customer
     order: Order
     foreign: Order
+    amounts: frozenset[Decimal]  # that the customer may be told
 
     @classmethod
     def cut(cls, export: ShopExport, status: str) -> "Scene":
@@ -233,8 +235,10 @@ class Scene:
         foreign = [o for o in others if o.user_id != order.user_id][:2]
         kept = [order, *foreign]
         customers = {o.user_id: people[o.user_id] for o in kept}
-        cut = replace(export, customers=tuple(customers.values()), orders=tuple(kept), products=())
-        return cls(cut, people[order.user_id], order, foreign[0])
+        bought = {item.product_id for item in order.items}
+        products = tuple(product for product in export.products if product.product_id in bought)
+        cut = replace(export, customers=tuple(customers.values()), orders=tuple(kept), products=products)
+        return cls(cut, people[order.user_id], order, foreign[0], own_amounts([order], products))
 
     def poisoned(self, place: Place, text: str) -> ShopExport:
         """The shop with the text in one of its own places."""
@@ -287,6 +291,7 @@ async def _play(
     world = World(
         writer=scene.writer,
         export=scene.export,
+        amounts=scene.amounts,
         instructions=_instructions(),
         published=scene.poisoned(hostile.place, text).policy_markdown,
         hostile=text,

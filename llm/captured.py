@@ -22,6 +22,7 @@ _LINK = re.compile(r"(?:https?://|www\.)\S+|[\w.+-]+@[\w-]+\.\w+", re.IGNORECASE
 _ORDER_ID = re.compile(r"#?W\d{5,}", re.IGNORECASE)
 _PASSAGE_ID = re.compile(r'<passage id="([^"]*)">')
 _ORDER = re.compile(r"<order>(.*?)</order>", re.DOTALL)
+_VARIANTS = re.compile(r"<variants>(.*?)</variants>", re.DOTALL)
 _TICKET = re.compile(r"<ticket>\n?(.*)</ticket>", re.DOTALL)
 _HOSTILE_LINK = "https://refunds.example.net/claim"
 
@@ -95,14 +96,17 @@ def _schema_of(answer: type[BaseModel]) -> dict[str, Any]:
 
 def _worst(request: ModelRequest[Any], draft: Draft) -> dict[str, Any]:
     shown = request.content
-    order = _order(shown)
+    order, variants = _document(_ORDER, shown), _document(_VARIANTS, shown)
+    items = order.get("items", [])
     return {
         "confidence": 1.0,
         "language": "en",
         "citations": _PASSAGE_ID.findall(shown),
-        "items": [item["item_id"] for item in order.get("items", [])],
+        "items": [item["item_id"] for item in items],
+        "changes": [{"item": item["item_id"], "options": _last_options(variants, item["name"])} for item in items],
         "cancel_reason": "no longer needed",
         "refund_to": "gift_card",
+        "pay_with": "gift_card",
         "new_address": _address(shown),
         "reply_draft": draft(request.system, shown),
     }
@@ -125,9 +129,15 @@ def _said(shown: str) -> str:
     return match[1] if match else shown
 
 
-def _order(shown: str) -> dict[str, Any]:
-    match = _ORDER.search(shown)
+def _document(tag: re.Pattern[str], shown: str) -> dict[str, Any]:
+    match = tag.search(shown)
     return dict(json.loads(match[1])) if match else {}
+
+
+def _last_options(variants: Mapping[str, Any], name: str) -> list[str]:
+    """The last value of each option of the product."""
+    options: Mapping[str, list[str]] = variants.get(name) or next(iter(variants.values()), {})
+    return [values[-1] for values in options.values()]
 
 
 def _fitting(value: Any, part: Mapping[str, Any]) -> Any:
