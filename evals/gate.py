@@ -3,7 +3,7 @@
 A score falls where the mean over the items of both runs is more than two points lower. It is backed by a randomisation
 test over the pairs: had nothing changed, each pair of values could as well stand the other way round. Where items are
 right or wrong, that is McNemar's test. Groups of items (what stands before an id's last slash) are tested each for
-itself, since a small group that is lost hardly moves the whole; the level is divided among all tests.
+itself: a small group that is lost hardly moves the whole. The whole has half the level, the groups share the rest.
 """
 
 import random
@@ -17,6 +17,7 @@ from evals.scores import Scores
 MARGIN = 0.02
 LEVEL = 0.05
 _SHUFFLES = 5_000
+_MIN_GROUP = 10  # items; fewer prove nothing, and would take from the level of the others
 _MIN_SHARED = 0.9  # of the baseline's items that a run must hold, to be compared with it
 
 
@@ -73,7 +74,8 @@ def compare(scores: Scores, baseline: Scores) -> Judgement:
             Verdict.INCONCLUSIVE, (f"{missing} of {len(baseline.right)} baseline items are not in this run",)
         )
     groups = _groups(shared)
-    judged = [_compared(name, items, scores, baseline, LEVEL / len(groups)) for name, items in groups.items()]
+    judged = [_compared("all", shared, scores, baseline, LEVEL / 2)]
+    judged += [_compared(name, items, scores, baseline, LEVEL / 2 / len(groups)) for name, items in groups.items()]
     for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE):
         if reasons := tuple(reason for found, reason in judged if found is verdict):
             return Judgement(verdict, reasons)
@@ -81,12 +83,12 @@ def compare(scores: Scores, baseline: Scores) -> Judgement:
 
 
 def _groups(items: Sequence[str]) -> dict[str, list[str]]:
-    groups = {"all": list(items)}
+    groups: dict[str, list[str]] = {}
     for item in items:
         group, slash, _ = item.rpartition("/")
         if slash:
             groups.setdefault(group, []).append(item)
-    return groups
+    return {group: members for group, members in groups.items() if len(members) >= _MIN_GROUP}
 
 
 def _compared(name: str, items: Sequence[str], scores: Scores, baseline: Scores, level: float) -> tuple[Verdict, str]:
