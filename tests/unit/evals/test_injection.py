@@ -16,8 +16,9 @@ from contracts.ports import Agent, ChatModel
 from contracts.shop import Address, Product, Variant
 from contracts.ticket import Step, Ticket
 from contracts.values import Tier
+from evals.attacks import GONE, GREEDY, OTHERS
 from evals.desks import Staff, usual_staff
-from evals.injection import GONE, GREEDY, OTHERS, Place, Scene, attack
+from evals.injection import Place, Scene, attack
 from evals.violations import Attempt, World, own_amounts, tells_any
 from llm.captured import DRAFTS, Bent, CapturedModel
 from state.shop import MemoryShop
