@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from types import MappingProxyType
 
+from agents.claims import plain_name
 from agents.guard import CANCEL_REASONS
 from agents.replies import difference
 from agents.rules import RULES, Detail
@@ -118,7 +119,7 @@ def _swapped(swap: Swap) -> str:
 
 
 def _names(proposal: Proposal, order: Order) -> list[str]:
-    name_of = {item.item_id: item.name for item in order.items}
+    name_of = {item.item_id: plain_name(item.name) for item in order.items}
     chosen = proposal.item_ids or [item.item_id for item in order.items]
     return sorted(name_of[item_id] for item_id in chosen if item_id in name_of)
 

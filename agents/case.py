@@ -1,11 +1,11 @@
 """A case: one round on reasoning's desk, with everything that bears on it and what a model is shown of it."""
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from agents import guard
+from agents.claims import claims, money
 from agents.facts import Found
 from agents.quoting import colleagues_note, quoted
 from agents.rules import RULES, Rules
@@ -14,12 +14,6 @@ from contracts.ticket import Proposal, Round, Ticket
 
 MAX_POLICY_CHARS = 24_000
 MAX_TEXT_CHARS = 8_000
-
-_CHECKABLE = re.compile(
-    r"(?:https?://|www\.)\S+|[\w.+-]+@[\w-]+\.\w+|#?W\d{5,}|[$€£]\s?(\d[\d.,]*)"
-    r"|(\d[\d.,]*)\s?(?:[$€£]|usd|eur|dollars?|euros?)\b",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +58,12 @@ class Case:
         return "\n".join([version, self._trusted(), f"<desk>{self.round_.label}</desk>", words])
 
     def unsupported(self, draft: str) -> list[str]:
-        """Links, addresses, order numbers and amounts of money in a draft that our own material does not hold."""
-        trusted = self._trusted().casefold()
-        checkable = [next(filter(None, [*match.groups(), match[0]])) for match in _CHECKABLE.finditer(draft)]
-        return [claim for claim in checkable if claim.casefold().rstrip(".,") not in trusted]
+        """Claims of a draft that neither the policy nor the order's figures hold. Names and notes vouch for none."""
+        vouched = set(claims("\n".join(f"{p.heading}\n{p.text}" for p in self.shown())))
+        if order := self.found and self.found.only_order:
+            prices = [*(item.price for item in order.items), *(entry.amount for entry in order.payment_history)]
+            vouched.update(claims(order.order_id), order.tracking_ids, map(money, prices))
+        return [claim for claim in claims(draft) if claim not in vouched]
 
     def _variants(self) -> Sequence[str]:
         return ()

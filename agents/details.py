@@ -1,22 +1,24 @@
 """Details: turns what a model read in the customer's words into a proposal made of the customer's own rows."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 
 from agents import guard
 from agents.answers import AddressParts, ReasoningProposal
 from agents.case import OrderCase
+from agents.claims import claims
 from agents.followups import cancel_reason
 from agents.variants import new_items
 from contracts.order_rows import paid_by_method
 from contracts.shop import ActionKind, Address, Order
 from contracts.ticket import Proposal
 
+_SPELLED_OTHERWISE = ("state", "country")
+_MAX_SPELLED_CHARS = 20
+
 
 def proposed(case: OrderCase, action: ActionKind, wish: ReasoningProposal) -> Proposal:
     """The proposal as far as the customer's words and rows go, beginning from the one that the round answers."""
-    wish = _as_written(wish, case.said)
     before = case.answered if case.answered and case.answered.action is action else _empty(case, action)
     details: dict[str, object] = {"asked_in_round": case.round_.number}
     match action:
@@ -33,7 +35,7 @@ def proposed(case: OrderCase, action: ActionKind, wish: ReasoningProposal) -> Pr
         case ActionKind.MODIFY_PENDING_ORDER_PAYMENT:
             details["payment_method_id"] = _pay_with(case, wish.pay_with, before.payment_method_id)
         case ActionKind.MODIFY_PENDING_ORDER_ADDRESS:
-            details["address"] = _address(case.order, wish.new_address, before.address)
+            details["address"] = _address(case, wish.new_address, before.address)
         case _:
             pass
     return before.model_copy(update=details)
@@ -100,22 +102,21 @@ def _pay_with(case: OrderCase, wanted: str | None, before: str | None) -> str | 
     return of_kind[0] if len(of_kind) == 1 else None
 
 
-def _address(order: Order, parts: AddressParts | None, before: Address | None) -> Address | None:
+def _address(case: OrderCase, parts: AddressParts | None, before: Address | None) -> Address | None:
     if parts is None:
         return before
-    given = {key: value for key, value in parts.model_dump().items() if value}
-    known = before or Address(address1="", city="", country=order.address.country)
+    given = {name: part for name, part in parts.model_dump().items() if part and _is_theirs(name, part, case.said)}
+    known = before or Address(address1="", city="", country=case.order.address.country)
     return known.model_copy(update=given)
 
 
-def _as_written(wish: ReasoningProposal, said: str) -> ReasoningProposal:
-    """The wish with so much of a new address as the customer wrote: what stands nowhere in their words is left out."""
-    if wish.new_address is None:
-        return wish
-    parts = wish.new_address.model_dump()
-    written = {key: part for key, part in parts.items() if part and _plain(part) in _plain(said)}
-    return wish.model_copy(update={"new_address": AddressParts(**{**dict.fromkeys(parts), **written})})
+def _is_theirs(name: str, part: str, said: str) -> bool:
+    """Whether the customer wrote this part of an address. States and countries may be spelled otherwise."""
+    if any(claims(part)):
+        return False
+    spelled = name in _SPELLED_OTHERWISE and len(part) <= _MAX_SPELLED_CHARS and part.replace(" ", "").isalpha()
+    return spelled or _plain(part) in _plain(said)
 
 
 def _plain(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.casefold()))
+    return "".join(filter(str.isalnum, text.casefold()))

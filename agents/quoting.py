@@ -7,7 +7,9 @@ from contracts.ticket import Round
 
 _MAX_NOTE_CHARS = 4_000
 
-_OUR_TAGS = re.compile(r"[<‹〈⟨]\s*/?\s*(?:ticket|policy|passage|order|variants|proposal|desk|note)\b", re.IGNORECASE)
+_OUR_TAGS = re.compile(
+    r"[<‹〈⟨]\s*/?\s*(?:ticket|policy|passage|order|variants|proposal|desk|note|reply)\b", re.IGNORECASE
+)
 
 
 def quoted(tag: str, text: str, *, max_chars: int) -> str:

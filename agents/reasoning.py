@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from agents import deciding, guard
 from agents.answers import Intent, ReasoningProposal
 from agents.case import MAX_POLICY_CHARS, Case, OrderCase
+from agents.claims import repeats
 from agents.details import proposed
 from agents.facts import Found, find
 from agents.followups import may_answer
@@ -90,7 +91,7 @@ class Reasoning:
             case = replace(case, found=found, round_=case.round_.model_copy(update={"lookup": found.facts}))
         if not case.passages:
             return deciding.to_a_person(case, self._signature, "there is no policy to answer from")
-        answer = await self._consult(case, event, lambda wish: _doubt_about_draft(case, wish))
+        answer = await self._consult(case, event, lambda wish: _doubt_about_draft(case, wish, self.prompt.text))
         if isinstance(answer, Step):
             return answer
         ticket, disposition = case.ticket, Disposition.ANSWERED
@@ -191,11 +192,13 @@ def _doubt_about_action(expected: Set[ActionKind], wish: ReasoningProposal) -> s
     return f"the model would {wish.action}, the request is for {' or '.join(sorted(expected))}"
 
 
-def _doubt_about_draft(case: Case, wish: ReasoningProposal) -> str | None:
+def _doubt_about_draft(case: Case, wish: ReasoningProposal, instructions: str) -> str | None:
     if wish.intent is Intent.ACT:
         return "the model would act where no action belongs"
     if not wish.reply_draft.strip():
         return "the model drafted no reply"
     if case.unsupported(wish.reply_draft):
         return "the draft says what our policy and rows do not"
+    if repeats(wish.reply_draft, instructions):
+        return "the draft tells our instructions"
     return None

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
 
+from agents.claims import plain_name
 from contracts.facts import OrderFacts
 
 _MAX_LISTED = 10
@@ -151,7 +152,7 @@ def _told(order: OrderFacts, texts: Mapping[str, str]) -> str:
 
 def _fields(order: OrderFacts, texts: Mapping[str, str]) -> dict[str, str]:
     status = texts.get(order.status, order.status)
-    return {"order_id": order.order_id, "status": status, "items": ", ".join(order.items)}
+    return {"order_id": order.order_id, "status": status, "items": ", ".join(map(plain_name, order.items))}
 
 
 def _texts(language: str | None) -> Mapping[str, str]:

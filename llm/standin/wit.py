@@ -18,6 +18,7 @@ _TICKET = re.compile(r"<ticket>\n?(.*)</ticket>", re.DOTALL)
 _PASSAGE = re.compile(r'<passage id="([^"]*)">\n(.*?)\n</passage>', re.DOTALL)
 _ORDER = re.compile(r"<order>(.*?)</order>", re.DOTALL)
 _VARIANTS = re.compile(r"<variants>(.*?)</variants>", re.DOTALL)
+_REPLY = re.compile(r"<reply>\n?(.*)</reply>", re.DOTALL)
 _DESK = re.compile(r"<desk>(\w+)</desk>")
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -180,6 +181,15 @@ def _reason(content: str) -> dict[str, Any]:
     }
 
 
+def _rate(content: str) -> dict[str, Any]:
+    """Rates a reply by the words that it shares with the message and the facts."""
+    match = _REPLY.search(content)
+    said = _content_words(canonical(match[1] if match else ""))
+    rest = _content_words(canonical(content[: match.start()] if match else content))
+    share = len(said & rest) / len(said) if said else 0.0
+    return {"rating": 1 + round(4 * share), "reason": f"Of its words {share:.0%} stand in the material."}
+
+
 def _action(desk: str, plain: str) -> str | None:
     return next((action for action, sign in _DESK_ACTIONS.get(desk, ()) if re.search(sign, plain)), None)
 
@@ -268,5 +278,5 @@ def _desk(content: str) -> str:
 
 
 _WITS: Mapping[str, Callable[[str], dict[str, Any]]] = MappingProxyType(
-    {"TriageVerdict": _triage, "ReasoningProposal": _reason}
+    {"TriageVerdict": _triage, "ReasoningProposal": _reason, "ReplyRating": _rate}
 )

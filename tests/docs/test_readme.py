@@ -22,6 +22,7 @@ from bus.follow import follow
 from contracts.events import OUTCOME_OF_DISPOSITION, Outcome, TicketSubmitted
 from contracts.ports import Record
 from contracts.topics import INBOX_OF_GROUP, TICKETS
+from evals.cli import switchyard
 from ops.broker.server import EmbeddedBroker
 from ops.cli import app
 from ops.demo.shop import demo_shop
@@ -91,8 +92,8 @@ def test_commands_and_make_targets_exist(document: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:`|^)make ([a-z]+)", text, re.MULTILINE)) <= targets
     for words in re.findall(r"(?:`|^)(?:\.venv/bin/)?switchyard ((?:[a-z]+ ?)+)", text, re.MULTILINE):
-        command = words.split()[: 2 if words.split()[0] in ("topics", "shop") else 1]
-        assert CliRunner().invoke(app, [*command, "--help"]).exit_code == 0, command
+        command = words.split()[: 2 if words.split()[0] in ("eval", "shop", "topics") else 1]
+        assert CliRunner().invoke(switchyard(), [*command, "--help"]).exit_code == 0, command
     assert set(re.findall(r"switchyard run ([a-z]+)", text)) - {"goodwill"} <= set(INBOX_OF_GROUP)
 
 

@@ -126,7 +126,7 @@ class System:
 
     async def _switchyard(self, *arguments: str, env: Mapping[str, str] | None = None) -> Process:
         name = f"{'-'.join(arguments[:2])}-{next(self._numbers)}"
-        process = await self._spawn(name, "ops.cli", *arguments, env=env)
+        process = await self._spawn(name, "evals.cli", *arguments, env=env)
         self.workers.append(process)
         return process
 

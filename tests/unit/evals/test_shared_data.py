@@ -1,0 +1,28 @@
+"""The gates on the shared data, each against its committed baseline."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from evals.baseline import read_baseline
+from evals.gate import Verdict, verdict_on
+from evals.registry import EVALS
+
+ROOT = Path(__file__).parents[3]
+SHARED = Path(os.environ.get("SWITCHYARD_SHARED") or ROOT.parent / "shared") / "data"
+SHOP = SHARED / "retail_db"
+
+pytestmark = [
+    pytest.mark.skipif(not SHARED.is_dir(), reason=f"the shared evaluation data are not at {SHARED}"),
+    pytest.mark.timeout(1800),  # ten thousand conversations, on a machine that may be busy
+]
+
+
+@pytest.mark.parametrize(("name", "data"), [("cases", "support_cases"), ("injection", "prompt_injection")])
+async def test_the_eval_is_no_worse_than_its_baseline(name: str, data: str) -> None:
+    baseline = read_baseline(ROOT / "evals" / "baselines" / f"{name}.json", name)
+    scores = await EVALS[name].run(SHARED / data, SHOP)
+    judgement = verdict_on(scores, EVALS[name].bounds, baseline)
+    assert judgement.verdict is Verdict.PASS, (judgement.reasons, scores.notes)
+    assert scores.right.keys() == baseline.right.keys()
