@@ -12,6 +12,13 @@ from evals.registry import EVALS
 ROOT = Path(__file__).parents[3]
 SHARED = Path(os.environ.get("SWITCHYARD_SHARED") or ROOT.parent / "shared") / "data"
 SHOP = SHARED / "retail_db"
+BASELINES = ROOT / "evals" / "baselines"
+DATA_OF = {
+    "cases": "support_cases",
+    "guard": "retail_tasks",
+    "injection": "prompt_injection",
+    "retrieval": "bank_kb",
+}
 
 pytestmark = [
     pytest.mark.skipif(not SHARED.is_dir(), reason=f"the shared evaluation data are not at {SHARED}"),
@@ -19,10 +26,10 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize(("name", "data"), [("cases", "support_cases"), ("injection", "prompt_injection")])
-async def test_the_eval_is_no_worse_than_its_baseline(name: str, data: str) -> None:
-    baseline = read_baseline(ROOT / "evals" / "baselines" / f"{name}.json", name)
-    scores = await EVALS[name].run(SHARED / data, SHOP)
+@pytest.mark.parametrize("name", sorted(file.stem for file in BASELINES.glob("*.json")))
+async def test_the_eval_is_no_worse_than_its_baseline(name: str) -> None:
+    baseline = read_baseline(BASELINES / f"{name}.json", name)
+    scores = await EVALS[name].run(SHARED / DATA_OF[name], SHOP)
     judgement = verdict_on(scores, EVALS[name].bounds, baseline)
     assert judgement.verdict is Verdict.PASS, (judgement.reasons, scores.notes)
     assert scores.right.keys() == baseline.right.keys()
