@@ -89,6 +89,10 @@ class Outlet(Protocol):
     def timeout_s(self) -> float:
         """How long a try takes at most."""
 
+    @property
+    def at_once(self) -> int:
+        """How many tries may be under way together."""
+
     async def deliver(self, command: Command, user_id: str | None) -> EffectResult:
         """Have the command carried out; `user_id` is the shop's customer, None for a reply.
 

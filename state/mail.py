@@ -45,14 +45,13 @@ class MailServer:
 
 
 class SmtpOutlet:
-    """Outlet for replies. One connection a message, a bounded number at a time, each in a thread of its own."""
+    """Outlet for replies. One connection a message, each in a thread of its own."""
 
     name = "smtp"
 
     def __init__(self, server: MailServer) -> None:
         self._server = server
         self._sender = _parsed(server.sender)
-        self._room = asyncio.Semaphore(server.connections)
         self._threads = ThreadPoolExecutor(server.connections, thread_name_prefix="smtp")
 
     @property
@@ -60,13 +59,17 @@ class SmtpOutlet:
         """How long a try takes at most."""
         return self._server.timeout_s
 
+    @property
+    def at_once(self) -> int:
+        """How many connections there may be."""
+        return self._server.connections
+
     async def deliver(self, command: Command, user_id: str | None) -> EffectResult:
         """Hand the reply to the mail server; see the port."""
         if not isinstance(command, SendReply):
             raise ContractBroken(f"a mail server cannot carry out {command.type_name()}")
         message = self._message(command)
-        async with self._room:
-            await self._cut_in_time(_Conversation(self._server), message)
+        await self._cut_in_time(_Conversation(self._server), message)
         return _SENT
 
     async def ask(self, command: Command) -> Answer:

@@ -1,5 +1,6 @@
 """Effects that somebody outside carries out: written down before they are sent, asked for before they are repeated."""
 
+import asyncio
 from typing import assert_never
 
 from contracts.effect_ports import Attempts, Busy, Done, First, InDoubt, NotDone, Outlet, Refused, Untold
@@ -19,14 +20,17 @@ class OutsideEffects:
     def __init__(self, outlet: Outlet, attempts: Attempts) -> None:
         self._outlet = outlet
         self._attempts = attempts
+        self._room = asyncio.Semaphore(outlet.at_once)
 
     async def apply(self, command: ShopCommand, user_id: str) -> EffectResult:
         """Have a command carried out for the shop's customer; see the port."""
-        return await self._carry_out(command, user_id)
+        async with self._room:  # before the try is written down: whoever waits here has not begun
+            return await self._carry_out(command, user_id)
 
     async def send(self, command: SendReply) -> EffectResult:
         """Have a reply sent; see the port. Raises EffectRefused: it cannot be delivered."""
-        return await self._carry_out(command, None)
+        async with self._room:
+            return await self._carry_out(command, None)
 
     async def _carry_out(self, command: Command, user_id: str | None) -> EffectResult:
         lease_s = 2 * self._outlet.timeout_s

@@ -29,6 +29,7 @@ _NOT_NOW = {425, 429}
 _MAY_HAVE_HAPPENED = {202, 408}
 _NOT_OURS = {401, 403, 404, 405}  # an address, a secret or a permission is wrong, and no command is at fault
 _LONGEST_REASON = 200
+_AT_ONCE = 64  # fewer than the connections that its client keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,11 @@ class WebhookOutlet:
     def timeout_s(self) -> float:
         """How long a try takes at most."""
         return self._receiver.timeout_s
+
+    @property
+    def at_once(self) -> int:
+        """How many requests may be under way together."""
+        return _AT_ONCE
 
     async def deliver(self, command: Command, user_id: str | None) -> EffectResult:
         """Post the command; a key that the receiver knows (409) is done. See the port."""

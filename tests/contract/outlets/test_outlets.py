@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from contracts.effect_ports import First
+from contracts.effect_ports import Answer, Busy, First, NotDone
 from contracts.errors import (
     Deferred,
     EffectInDoubt,
@@ -403,6 +403,37 @@ class TestWebhook(OutletContract):
         self.refuse(at)
         with pytest.raises(EffectRefused, match="the order is on its way"):
             await at.carry_out()
+
+
+async def test_a_try_that_waits_for_room_has_not_begun() -> None:
+    @dataclass
+    class Full:
+        name: str = "full"
+        timeout_s: float = 60
+        at_once: int = 2
+        asked: list[str] = field(default_factory=list)
+        release: asyncio.Event = field(default_factory=asyncio.Event)
+
+        async def deliver(self, command: Command, user_id: str | None) -> EffectResult:
+            self.asked.append(command.effect_key)
+            await self.release.wait()
+            return EffectResult(None, Decimal(0))
+
+        async def ask(self, command: Command) -> Answer:
+            return NotDone()
+
+    outlet, attempts = Full(), MemoryAttempts()
+    port = OutsideEffects(outlet, attempts)
+    trying = asyncio.gather(*(port.send(reply(key)) for key in ("a", "b", "c")))
+    async with asyncio.timeout(5):
+        while len(outlet.asked) < outlet.at_once:
+            await asyncio.sleep(0)
+    assert isinstance(await attempts.begin(reply("b"), None, "full", lease_s=60), Busy)
+    assert await attempts.begin(reply("c"), None, "full", lease_s=60) == First()
+    await attempts.drop("c")
+    outlet.release.set()
+    await trying
+    assert outlet.asked == ["a", "b", "c"]
 
 
 async def test_replies_and_commands_go_their_own_ways() -> None:
