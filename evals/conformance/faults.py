@@ -74,7 +74,13 @@ def _away(name: str) -> Exception:
 
 def struck(house: House, model: ChatModel, strikes: Strikes) -> tuple[World, TicketStore]:
     """The agent's world and the engine's tickets, under the same strikes."""
-    world = World(strikes.on(model, "model"), strikes.on(house.shop, "shop"), strikes.on(house.effects, "effects"))
+    plain = house.world(model)
+    world = World(
+        strikes.on(plain.model, "model"),
+        strikes.on(plain.shop, "shop"),
+        strikes.on(plain.policy, "policy"),
+        strikes.on(plain.effects, "effects"),
+    )
     return world, cast(TicketStore, strikes.on(Noting(house), "tickets"))
 
 

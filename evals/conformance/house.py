@@ -23,11 +23,12 @@ from bus.publisher import Publisher, Sent
 from bus.relay import Relay
 from bus.settling import Settling
 from contracts.events import Event
-from contracts.ports import Agent, OutgoingRecord, Position, Record, Settled, Settlement, Stored, TicketStore
+from contracts.ports import Agent, ChatModel, OutgoingRecord, Position, Record, Settled, Settlement, Stored, TicketStore
 from contracts.ticket import Ticket
-from evals.conformance.scene import NotConforming, Scene, World
+from evals.conformance.scene import NotConforming, Scene, World, shop_of
 from evals.conformance.waiting import until
 from state.effects import MemoryEffects
+from state.policy_search import HybridSearch
 from state.stores import memory_stores
 
 _LIMIT_S = 60.0  # for one life; far more than it takes
@@ -87,9 +88,10 @@ class House:
         for ticket in self.scene.tickets:
             await self.change(ticket, "before")
 
-    def plain_world(self) -> World:
-        """The ports as they are."""
-        return World(self.scene.model, self.shop, self.effects)
+    def world(self, model: ChatModel | None = None) -> World:
+        """The ports as they are; another model than the honest one where it is given."""
+        policy = HybridSearch(self.shop.policies, shop_of)
+        return World(model or self.scene.model, self.shop, policy, self.effects)
 
     async def change(self, ticket: Ticket, why: str) -> None:
         """Store a ticket as somebody else leaves it."""

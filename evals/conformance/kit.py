@@ -93,7 +93,7 @@ class _Trials:
 
     async def _decided_twice(self) -> None:
         house = await self._house()
-        agent = Twice(self.scene.make(house.plain_world()))
+        agent = Twice(self.scene.make(house.world()))
         await house.live(agent, Noting(house), self.scene.events)
         if agent.unlike:
             raise NotConforming(f"duplicates: {agent.unlike[0]} decided twice on the same ticket gives different steps")
@@ -102,7 +102,7 @@ class _Trials:
     async def _forgotten(self) -> None:
         """Hand everything over again, the last one first, when the inbox knows nothing of it any more."""
         house = await self._house()
-        agent = self.scene.make(house.plain_world())
+        agent = self.scene.make(house.world())
         await house.live(agent, Noting(house), self.scene.events)
         before = await house.end()
         await house.live(Renamed(agent, f"{agent.name}-again"), Noting(house), self.scene.events[::-1])
@@ -153,9 +153,9 @@ class _Trials:
         house = await self._house()
         for one in self.scene.ticket_ids:
             await meddle(house, one, self.scene.events[0].tenant_id)
-        wanted = await self._lived(house, house.plain_world(), Noting(house))
+        wanted = await self._lived(house, house.world(), Noting(house))
         moving = await self._house()
-        found = await self._lived(moving, moving.plain_world(), MovingOn(moving))
+        found = await self._lived(moving, moving.world(), MovingOn(moving))
         self._must_equal("version conflicts", "a ticket that moves on while it is decided", found, wanted)
 
     # --- slow models --------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ class _Trials:
         """One ticket's model is slow: all others go on meanwhile, and it ends as ever."""
         house, model = await self._house(), HeldModel(self.scene.model, frozenset({ticket_id}))
         others = {event.id for event in self.scene.events if event.ticket_id != ticket_id}
-        living = asyncio.create_task(self._lived(house, World(model, house.shop, house.effects), Noting(house)))
+        living = asyncio.create_task(self._lived(house, house.world(model), Noting(house)))
 
         async def others_are_settled() -> bool:
             return others <= house.settled or living.done()
@@ -190,7 +190,7 @@ class _Trials:
         if not all(isinstance(event.data, _BOUND_BY_DEADLINE) for event in events):
             return
         house, model = await self._house(), HeldModel(self.scene.model, None)
-        world = World(model, house.shop, house.effects)
+        world = house.world(model)
         await house.live(self.scene.make(world), Noting(house), events)
         end = await house.end()
         for ticket_id in model.asked:
@@ -212,7 +212,7 @@ class _Trials:
 
     async def _lie(self, lies: Lies, nth: int) -> None:
         house = await self._house()
-        world = World(LyingModel(self.scene.model, lies, nth), house.shop, house.effects)
+        world = house.world(LyingModel(self.scene.model, lies, nth))
         end = await self._lived(house, world, Noting(house))
         if found := await complaints(house, end, self._secrets):
             lie = next(iter(lies.told.values()), [None])
@@ -231,7 +231,7 @@ class _Trials:
 
     async def _plainly(self, events: Sequence[Event]) -> End:
         house = await self._house()
-        await house.live(self.scene.make(house.plain_world()), Noting(house), events)
+        await house.live(self.scene.make(house.world()), Noting(house), events)
         return await house.end()
 
     async def _lived(self, house: House, world: World, tickets: Any) -> End:

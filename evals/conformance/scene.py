@@ -4,13 +4,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from contracts.events import Event
-from contracts.ports import Agent, ChatModel, EffectsPort, Shop
+from contracts.ports import Agent, ChatModel, EffectsPort, PolicySearch, Shop
 from contracts.ticket import Ticket
 from contracts.topics import Topic, topic_of
 from state.shop import MemoryShop
 from state.shop_files import ShopExport
 
 _SHOP_ID = "the-shop"
+
+
+def shop_of(_: str) -> str:
+    """Every tenant sees the one shop."""
+    return _SHOP_ID
 
 
 class NotConforming(AssertionError):
@@ -23,6 +28,7 @@ class World:
 
     model: ChatModel
     shop: Shop
+    policy: PolicySearch
     effects: EffectsPort
 
 
@@ -42,7 +48,7 @@ class Scene:
 
     def new_shop(self) -> MemoryShop:
         """The shop as it is before the events."""
-        return MemoryShop({_SHOP_ID: self.export}, lambda _: _SHOP_ID)
+        return MemoryShop({_SHOP_ID: self.export}, shop_of)
 
     @property
     def inbox(self) -> Topic:

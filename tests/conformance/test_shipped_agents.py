@@ -82,7 +82,9 @@ async def test_lookup_conforms() -> None:
 async def test_reasoning_conforms() -> None:
     def make(world: World) -> Reasoning:
         prompt = load_prompt("reasoning")
-        return Reasoning(model=world.model, shop=world.shop, version="v", prompt=prompt, money_limit_usd=500)
+        return Reasoning(
+            model=world.model, shop=world.shop, policy=world.policy, version="v", prompt=prompt, money_limit_usd=500
+        )
 
     confirming = ticket("t3", Desk.REASONING, Label.CANCEL_ORDER, "Yes, please.", PENDING)
     asked = confirming.rounds[0].model_copy(update={"desk": Desk.CLOSED})
