@@ -54,7 +54,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
-	$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	$(PIP_INSTALL) --no-deps --require-hashes -r requirements-dev.lock
 	touch $@
 
 # The lock files name versions and hashes, and no addresses. The larger one goes first: the other one must agree.
