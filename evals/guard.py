@@ -21,11 +21,12 @@ from state.shop import MemoryShop
 from state.shop_files import ShopExport, read_export
 
 _TENANT = "default"
-_ACCEPTED = "accepted"
 
 
 async def evaluate(data: Path, shop: Path, rules: Rules = RULES) -> Scores:
     """Hold every gold action of `data` (a JSONL file, or a directory of them), and its mutations, against the rules.
+
+    Gold actions are the items that runs are compared by; of mutations none may pass, whatever a run before let through.
 
     Raises Misconfigured: the tasks or the shop's export cannot be read, or do not belong together.
     """
@@ -54,7 +55,7 @@ class _Tally:
         self.accepted[gold.action] += objection is None
         self.flawed += found is not None
         self.flawed_and_accepted += found is not None and objection is None
-        self.right[f"{gold.id}/{_ACCEPTED}"] = float(objection is None)
+        self.right[f"{gold.action}/{gold.id}"] = float(objection is None)
         if objection:
             why = f"; by the policy's plain words, too: {found}" if found else ""
             self.notes.append(f"{gold.id}: gold {gold.action} was refused: {objection}{why}")
@@ -63,7 +64,6 @@ class _Tally:
         passed = objections.count(None)
         self.tried[kind] += len(objections)
         self.refused[kind] += len(objections) - passed
-        self.right[f"{gold.id}/{kind}"] = float(not passed)
         if passed:
             self.notes.append(f"{gold.id}: {gold.action} with mutation {kind} was accepted")
 

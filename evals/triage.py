@@ -60,6 +60,6 @@ def _scores(examples: list[Example], figures: dict[str, Any], told: list[str], c
     return Scores(
         name="triage",
         figures=figures,
-        right={f"{e.source}:{place}": float(e.label == told[place]) for place, e in enumerate(examples)},
-        notes=tuple(f"{examples[p].source}:{p}: {examples[p].label} taken for {told[p]}" for p in worst),
+        right={f"{e.source}/{place}": float(e.label == told[place]) for place, e in enumerate(examples)},
+        notes=tuple(f"{examples[p].source}/{p}: {examples[p].label} taken for {told[p]}" for p in worst),
     )

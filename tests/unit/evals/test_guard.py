@@ -138,11 +138,9 @@ async def test_a_changed_account_is_judged_too_and_a_transfer_is_no_action(tmp_p
     )
     scores = await evaluate(task_file(tmp_path, *writes, user_id=None), shop)
     assert (figure(scores, "n"), figure(scores, "accepted_gold"), figure(scores, "refused_mutations")) == (1, 1, 1)
-    assert scores.right == {
-        "t/1/accepted": 1,
-        "t/1/detail_missing": 1,
-        "t/1/not_confirmed": 1,
-        "t/1/second_time": 1,
+    assert scores.right == {"modify_user_address/t/1": 1}
+    assert scores.figures["per_mutation"] == {
+        kind: {"n": 1, "refused": 1} for kind in ("detail_missing", "not_confirmed", "second_time")
     }
 
 

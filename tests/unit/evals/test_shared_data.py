@@ -18,6 +18,7 @@ DATA_OF = {
     "guard": "retail_tasks",
     "injection": "prompt_injection",
     "retrieval": "bank_kb",
+    "triage": "",
 }
 
 pytestmark = [
