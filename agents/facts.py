@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from agents.identity import Senders
 from agents.order_refs import same_order
 from contracts.facts import Facts, LookupOutcome, OrderFacts
 from contracts.ports import Shop
 from contracts.shop import Customer, Order
+from contracts.ticket import Round, Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +26,15 @@ class Found:
         return self.orders[0] if found else None
 
 
-async def find(shop: Shop, tenant_id: str, email: str, refs: Sequence[str]) -> Found:
-    """Search the orders of the customer with this e-mail address.
+async def find(shop: Shop, ticket: Ticket, round_: Round, senders: Senders) -> Found:
+    """Search the orders of the customer who wrote the round, and those alone.
 
-    Only their own orders are ever read, so somebody else's order and an unknown one cannot be told apart.
+    Only their own orders are ever read, so somebody else's order and an unknown one cannot be told apart. Of a sender
+    who is not verified nothing is read at all, so nothing tells whether there is such a customer.
     """
+    if not senders.is_verified(ticket, round_):
+        return Found(Facts(outcome=LookupOutcome.UNVERIFIED))
+    tenant_id, email, refs = ticket.tenant_id, round_.from_email, round_.order_refs
     customer = await shop.customer(tenant_id, email) if email else None
     if customer is None:
         return Found(Facts(outcome=LookupOutcome.UNKNOWN_CUSTOMER))

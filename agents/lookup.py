@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from agents.facts import Found, find
+from agents.identity import Senders
 from agents.replies import tell_orders
 from agents.which_order import ask_for_the_order
 from contracts.events import Event, LookupRequested
@@ -27,6 +28,7 @@ class Lookup:
 
     shop: Shop
     version: str
+    senders: Senders = field(default_factory=Senders)
     name: str = field(default="lookup", init=False)
 
     async def handle(self, ticket: Ticket, event: Event) -> Step:
@@ -36,7 +38,7 @@ class Lookup:
         round_ = ticket.round(event.data.round)
         if round_.desk is not Desk.LOOKUP:
             return Step(ticket)
-        found = await find(self.shop, ticket.tenant_id, round_.from_email, round_.order_refs)
+        found = await find(self.shop, ticket, round_, self.senders)
         round_ = round_.model_copy(update={"lookup": found.facts})
         reply = await self._reply(ticket, round_, found)
         by = Signature(self.name, self.version)

@@ -10,6 +10,7 @@ from agents.claims import repeats
 from agents.details import proposed
 from agents.facts import Found, find
 from agents.followups import may_answer
+from agents.identity import Senders
 from agents.prompts import Prompt
 from agents.rules import RULES, Rules
 from agents.which_order import ask_for_the_order
@@ -40,6 +41,7 @@ class Reasoning:
     prompt: Prompt
     money_limit_usd: float  # above it, a person decides
     min_confidence: float = 0.5  # 0..1
+    senders: Senders = field(default_factory=Senders)
     rules: Mapping[str, Rules] = field(default_factory=dict)  # by tenant; those shipped for all others
     name: str = field(default="reasoning", init=False)
 
@@ -144,7 +146,7 @@ class Reasoning:
         return replace(case, products=await self.shop.products(case.ticket.tenant_id, ids))
 
     async def _find(self, case: Case) -> Found:
-        return await find(self.shop, case.ticket.tenant_id, case.round_.from_email, case.round_.order_refs)
+        return await find(self.shop, case.ticket, case.round_, self.senders)
 
     def _doubt(self, case: Case, wish: ReasoningProposal) -> str | None:
         """Why this answer is not to be relied on, if it is not."""

@@ -22,6 +22,8 @@ _TEXTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "e-mail address you ordered with.",
             "unknown_customer": "We could not find a customer with this e-mail address. Please write from the address "
             "you ordered with, and tell us the order number.",
+            "unverified": "We can answer this only to the owner of the account, and could not make sure that this "
+            "message comes from them. Please sign in and write to us from there.",
             "no_orders": "There is no order under your e-mail address. If you ordered with another address, please "
             "write to us from that one.",
             "colleague": "Thank you for your message. A colleague will look into it and write to you.",
@@ -48,6 +50,8 @@ _TEXTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "und schreiben Sie von der E-Mail-Adresse, mit der Sie bestellt haben.",
             "unknown_customer": "Unter dieser E-Mail-Adresse kennen wir niemanden. Bitte schreiben Sie von der "
             "Adresse, mit der Sie bestellt haben, und nennen Sie die Bestellnummer.",
+            "unverified": "Das können wir nur der Person beantworten, der das Konto gehört, und wir konnten nicht "
+            "prüfen, ob diese Nachricht von ihr kommt. Bitte melden Sie sich an und schreiben Sie uns von dort.",
             "no_orders": "Unter Ihrer E-Mail-Adresse liegt keine Bestellung vor. Falls Sie mit einer anderen Adresse "
             "bestellt haben, schreiben Sie uns bitte von dort.",
             "colleague": "Vielen Dank für Ihre Nachricht. Eine Kollegin oder ein Kollege meldet sich bei Ihnen.",
@@ -74,6 +78,8 @@ _TEXTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "dirección de correo con la que hizo el pedido.",
             "unknown_customer": "No conocemos a ningún cliente con esta dirección de correo. Escríbanos desde la "
             "dirección con la que hizo el pedido e indique su número.",
+            "unverified": "Solo podemos responder a esto a la persona titular de la cuenta, y no hemos podido "
+            "comprobar que este mensaje sea suyo. Inicie sesión y escríbanos desde allí.",
             "no_orders": "No hay ningún pedido con su dirección de correo. Si pidió con otra dirección, escríbanos "
             "desde ella.",
             "colleague": "Gracias por su mensaje. Un compañero lo revisará y le escribirá.",
@@ -100,6 +106,8 @@ _TEXTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "depuis l'adresse utilisée pour commander.",
             "unknown_customer": "Nous ne connaissons aucun client à cette adresse. Écrivez-nous depuis l'adresse "
             "utilisée pour commander et indiquez le numéro de la commande.",
+            "unverified": "Nous ne pouvons répondre qu'à la personne titulaire du compte, et n'avons pas pu "
+            "vérifier que ce message vient d'elle. Connectez-vous et écrivez-nous depuis votre compte.",
             "no_orders": "Il n'y a aucune commande à votre adresse. Si vous avez commandé avec une autre adresse, "
             "écrivez-nous depuis celle-ci.",
             "colleague": "Merci de votre message. Une personne de notre équipe l'examinera et vous écrira.",

@@ -13,6 +13,8 @@ def ask_for_the_order(ticket: Ticket, round_: Round, facts: Facts, desk: Desk, b
     """
     if facts.outcome is LookupOutcome.NO_ORDERS:
         return close(ticket, round_, Disposition.ANSWERED, by, reply=say("no_orders", round_.language))
+    if facts.outcome is LookupOutcome.UNVERIFIED:  # what was asked of the customer stays open for them
+        return close(ticket, round_, Disposition.NEEDS_CUSTOMER, by, reply=say("unverified", round_.language))
     question = Question(desk=desk, label=round_.label or Label.ORDER_STATUS, asked_in_round=round_.number)
     asking = ticket.model_copy(update={"question": question, "proposal": None})
     return close(asking, round_, Disposition.NEEDS_CUSTOMER, by, reply=_question(facts, round_.language))

@@ -46,6 +46,7 @@ class TicketSubmitted(Payload):
     order_ref: FreeText | None = None  # a form field, in any shape
     deadline: AwareDatetime | None = None
     message_id: FreeText | None = None  # tells two equal follow-ups apart when no ce_id header is sent
+    sender_verified: bool | None = None  # whether `from_email` was checked; None: the tenant's setting says
 
     def derived_event_id(self) -> str:
         """The event id of a record that brings none: from the ticket's id and what was written."""
@@ -57,6 +58,7 @@ class TicketSubmitted(Payload):
                 self.body,
                 self.order_ref or "",
                 self.message_id or "",
+                *([] if self.sender_verified is None else [f"sender verified: {self.sender_verified}"]),
             ]
         )
         digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
@@ -70,6 +72,7 @@ class CustomerReplied(Payload):
     body: FreeText
     order_ref: FreeText | None = None
     deadline: AwareDatetime | None = None
+    sender_verified: bool | None = None
 
 
 # --- handoffs between agents ------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ class LookupOutcome(StrEnum):
     NOT_FOUND = "not_found"
     NO_ORDERS = "no_orders"
     UNKNOWN_CUSTOMER = "unknown_customer"
+    UNVERIFIED = "unverified"  # nothing was looked up: the sender may be anybody
 
 
 class OrderFacts(Value):

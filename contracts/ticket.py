@@ -60,6 +60,7 @@ class Round(Value):
     event_id: str
     submission: bool  # from TicketSubmitted, so an equal one is a duplicate
     from_email: str
+    sender_verified: bool | None = None  # as the producer says, who may not
     subject: str
     body: str
     order_ref: str | None = None
@@ -156,11 +157,16 @@ class Ticket(Value):
         data = event.data
         if not isinstance(data, TicketSubmitted | CustomerReplied):
             raise ContractBroken(f"{event.type} does not open a round")
+        first = self.rounds[0] if self.rounds else None
+        inherits = first is not None and not data.from_email
         opened = Round(
             number=len(self.rounds) + 1,
             event_id=event.id,
             submission=isinstance(data, TicketSubmitted),
-            from_email=data.from_email or (self.rounds[0].from_email if self.rounds else ""),
+            from_email=first.from_email if first and inherits else data.from_email,
+            sender_verified=first.sender_verified
+            if first and inherits and data.sender_verified is None
+            else data.sender_verified,
             subject=data.subject if isinstance(data, TicketSubmitted) else "",
             body=data.body,
             order_ref=data.order_ref,
@@ -170,9 +176,10 @@ class Ticket(Value):
 
     def already_submitted(self, data: TicketSubmitted) -> bool:
         """Whether the same message was submitted before under another event id."""
-        said = (data.from_email, data.subject, data.body, data.order_ref)
+        said = (data.from_email, data.sender_verified, data.subject, data.body, data.order_ref)
         return data.message_id is None and any(
-            r.submission and (r.from_email, r.subject, r.body, r.order_ref) == said for r in self.rounds
+            r.submission and (r.from_email, r.sender_verified, r.subject, r.body, r.order_ref) == said
+            for r in self.rounds
         )
 
     def with_round(self, changed: Round) -> Ticket:

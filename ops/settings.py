@@ -228,8 +228,15 @@ class AgentSettings(_Group):
     min_confidence: float = Field(0.5, ge=0, le=1, description="below it, triage asks a person")
     money_limit_usd: float = Field(1000, ge=0, description="above it, a person approves")
     rules: dict[Identifier, Path] = Field({}, description="by tenant: a TOML file with its own rules for the guard")
+    verify_senders: Annotated[tuple[str, ...], NoDecode] = ()
+    """Tenants (or *) whose producers must say that a sender is verified; for others silence means yes."""
     default_deadline: timedelta = timedelta(hours=24)
     drain_timeout_s: float = Field(20, gt=0, le=300)
+
+    @field_validator("verify_senders", mode="before")
+    @classmethod
+    def _comma_separated(cls, given: object) -> object:
+        return comma_separated(given)
 
 
 class SmtpSettings(_Group):

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from agents.effects import Effects
+from agents.identity import Senders
 from agents.lookup import Lookup
 from agents.review import Review
 from bus.connection import KafkaConnection
@@ -122,6 +123,11 @@ class Making:
         """The shop's rows."""
         return PostgresShop(self.pool, self.settings.shop_of)
 
+    @property
+    def senders(self) -> Senders:
+        """Who is taken for whom."""
+        return Senders(frozenset(self.settings.agents.verify_senders))
+
     async def asked(
         self, *, escalates: bool = False, files: Sequence[Path] = (), labeller: Labeller | None = None
     ) -> Asked:
@@ -179,7 +185,7 @@ async def _labeller(settings: LlmSettings) -> Labeller | None:
 
 
 async def _lookup(making: Making) -> Agent:
-    return Lookup(shop=making.shop, version=agent_version(making.name))
+    return Lookup(shop=making.shop, version=agent_version(making.name), senders=making.senders)
 
 
 async def _reasoning(making: Making) -> Agent:
@@ -198,6 +204,7 @@ async def _reasoning(making: Making) -> Agent:
         prompt=prompt,
         money_limit_usd=agents.money_limit_usd,
         rules=rules_of_tenants(agents.rules),
+        senders=making.senders,
     )
 
 
