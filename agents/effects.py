@@ -75,7 +75,7 @@ class Effects:
             reply = say("colleague", round_.language)
             return escalate(ticket, round_, by, reason="the shop refused the effect", reply=reply, evidence=evidence)
         kind = ACTION_OF_COMMAND[type(command)]
-        taken = TakenAction(kind=kind, order_id=result.order.order_id if result.order else "", amount=result.amount)
+        taken = TakenAction(kind=kind, order_id=_order_id(command, result), amount=result.amount)
         reply = (round_.person.reply if round_.person else "") or _done(command, result)
         return close(ticket, round_, Disposition.ACTED, by, reply=reply, actions=[taken])
 
@@ -84,6 +84,12 @@ class Effects:
         if customer is None:
             raise EffectRefused("no customer has this e-mail address any more")
         return customer.user_id
+
+
+def _order_id(command: ShopCommand, result: EffectResult) -> str:
+    """The order that was changed; "" where it was an account. An outside shop may not tell it again."""
+    told = result.order.order_id if result.order else getattr(command, "order_id", "")
+    return str(told)
 
 
 def _done(command: ShopCommand, result: EffectResult) -> str:
