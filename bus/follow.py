@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
 
 from bus.connection import KafkaConnection
+from contracts.errors import BusUnavailable
 
 
 class Follower:
@@ -31,9 +33,13 @@ class Follower:
 
 @contextlib.asynccontextmanager
 async def follow(connection: KafkaConnection, topic: str, *, from_start: bool) -> AsyncIterator[Follower]:
-    """Follow a topic from its beginning, or from its present end on."""
+    """Follow a topic from its beginning, or from its present end on. Raises BusUnavailable: no broker answers."""
     consumer = AIOKafkaConsumer(topic, **connection.client_options(), auto_offset_reset="earliest")
-    await consumer.start()
+    try:
+        await consumer.start()
+    except KafkaError as error:
+        await consumer.stop()
+        raise BusUnavailable(f"Kafka: {error}") from error
     try:
         partitions = list(consumer.assignment())
         for partition in partitions:

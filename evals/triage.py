@@ -39,11 +39,16 @@ def _of_file(file: Path, model: str | None) -> Scores:
     return _scores(examples, figures_of([e.label for e in examples], told, confidence), told, confidence)
 
 
-def _of_folder(folder: Path) -> Scores:
+def examples_of(folder: Path) -> list[Example]:
+    """The project's own examples, and an even part of each source. Raises Misconfigured: the folder has none."""
     files = sorted(folder.glob("triage_*/train.jsonl"))
     if not files:
         raise Misconfigured(f"{folder} holds no triage_*/train.jsonl")
-    examples = [*seed_examples(), *(example for file in files for example in _thinned(file))]
+    return [*seed_examples(), *(example for file in files for example in _thinned(file))]
+
+
+def _of_folder(folder: Path) -> Scores:
+    examples = examples_of(folder)
     _, validation = train(examples, features_at_hand())
     told = [validation.labels[place] for place in validation.probabilities.argmax(axis=1)]
     return _scores(examples, of_validation(validation), told, validation.probabilities.max(axis=1))

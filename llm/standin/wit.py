@@ -25,7 +25,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 def answer(title: str, system: str, content: str) -> dict[str, Any]:
     """Fill the schema of that title from the content. Raises LookupError: there is no wit for it."""
-    return _WITS[title](content)
+    return _WITS[title](system, content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,12 @@ _HIGH = re.compile(
 )
 
 
-def _triage(content: str) -> dict[str, Any]:
+def _triage(system: str, content: str) -> dict[str, Any]:
+    """Chooses among the labels that the instructions name: of others it knows nothing."""
     text = _said(content)
     label, confidence = label_of(text)
+    if f"`{label}`" not in system:
+        label, confidence = "out_of_scope", _OUT_OF_SCOPE
     priority = "urgent" if _URGENT.search(text) else "high" if _HIGH.search(text) else "normal"
     reason = f"The words point to {label.replace('_', ' ')}."
     return {
@@ -159,7 +162,7 @@ _MIN_SHARED = 2  # words a passage must share with a question to answer it
 _MAX_DRAFT_CHARS = 1_500
 
 
-def _reason(content: str) -> dict[str, Any]:
+def _reason(_: str, content: str) -> dict[str, Any]:
     text, desk = _said(content), _desk(content)
     plain, order = canonical(text), _order(content)
     passages = _passages(content)
@@ -181,7 +184,7 @@ def _reason(content: str) -> dict[str, Any]:
     }
 
 
-def _rate(content: str) -> dict[str, Any]:
+def _rate(_: str, content: str) -> dict[str, Any]:
     """Rates a reply by the words that it shares with the message and the facts."""
     match = _REPLY.search(content)
     said = _content_words(canonical(match[1] if match else ""))
@@ -277,6 +280,6 @@ def _desk(content: str) -> str:
     return match[1] if match else ""
 
 
-_WITS: Mapping[str, Callable[[str], dict[str, Any]]] = MappingProxyType(
+_WITS: Mapping[str, Callable[[str, str], dict[str, Any]]] = MappingProxyType(
     {"TriageVerdict": _triage, "ReasoningProposal": _reason, "ReplyRating": _rate}
 )

@@ -1,11 +1,12 @@
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agents.lookup import Lookup
+from agents.triage import Triage
 from contracts.errors import Misconfigured
 from contracts.events import Event
 from contracts.ports import ChatModel
@@ -68,6 +69,23 @@ async def test_an_agent_made_worse_turns_the_gate_red(tmp_path: Path, shop: Path
     assert compare(before, before).verdict is Verdict.PASS
     assert compare(after, before).verdict is Verdict.FAIL
     assert compare(before, after).verdict is Verdict.PASS
+
+
+async def test_a_prompt_that_lost_a_label_turns_the_gate_red(tmp_path: Path, shop: Path) -> None:
+    """The stand-in chooses among the labels that it is told of."""
+
+    def ill_told(model: ChatModel, shop: MemoryShop) -> Staff:
+        usual = dict(usual_staff(model, shop))
+        triage = usual["triage"]
+        assert isinstance(triage, Triage)
+        lines = triage.prompt.text.splitlines()
+        without = "\n".join(line for line in lines if "`order_status`" not in line)
+        assert without != triage.prompt.text
+        return usual | {"triage": replace(triage, prompt=replace(triage.prompt, text=without))}
+
+    file = write_cases(tmp_path / "cases.jsonl", *(case(f"c{n}") for n in range(30)))
+    before = await evaluate(file, shop)
+    assert compare(await evaluate(file, shop, staff_of=ill_told), before).verdict is Verdict.FAIL
 
 
 async def test_a_case_that_breaks_the_agents_gives_no_figures(tmp_path: Path, shop: Path) -> None:
