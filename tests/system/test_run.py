@@ -154,13 +154,13 @@ async def test_a_first_sigterm_finishes_what_is_in_flight_commits_and_leaves(yar
 
 async def test_a_drain_ends_in_time_and_what_it_left_comes_again(yard: Yard) -> None:
     yard.system.environment["SWITCHYARD_AGENTS__DRAIN_TIMEOUT_S"] = "1"
-    await yard.system.start_standin(latency_ms=8000)
+    await yard.system.start_standin(latency_ms=20_000)
     [slow] = await yard.system.start_workers(["triage"])
     await yard.publish(10)
     await yard.until_calls_are_under_way(10)
     began = time.monotonic()
     assert await slow.drain() == 0
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 15  # less than what is in flight takes
     assert await yard.handed_on() == []
     assert await yard.members("triage") == 0
     await yard.system.start_workers(["triage"])
