@@ -47,6 +47,14 @@ def alternative(case: OrderCase) -> Proposal | None:
     return _empty(case, others[0]) if others else None
 
 
+def plainly_proposed(case: OrderCase) -> Proposal | None:
+    """What no model is needed to read: a first wish to cancel, with a reason that the policy knows."""
+    if case.answered or case.round_.assessment[0].action is not ActionKind.CANCEL_PENDING_ORDER:
+        return None
+    proposal = with_stated_reason(_empty(case, ActionKind.CANCEL_PENDING_ORDER), case.said)
+    return proposal if proposal.reason else None
+
+
 def with_stated_reason(proposal: Proposal, text: str) -> Proposal:
     """The proposal with the reason for cancelling that the text gives, if it gives one."""
     stated = cancel_reason(text) if proposal.action is ActionKind.CANCEL_PENDING_ORDER else None

@@ -7,14 +7,14 @@ from agents import deciding, guard
 from agents.answers import Intent, ReasoningProposal
 from agents.case import MAX_POLICY_CHARS, Case, OrderCase
 from agents.claims import repeats
-from agents.details import proposed
+from agents.details import plainly_proposed, proposed
 from agents.facts import Found, find
 from agents.followups import may_answer
 from agents.identity import Senders
 from agents.prompts import Prompt
 from agents.rules import RULES, Rules
 from agents.which_order import ask_for_the_order
-from contracts.errors import ModelAnswerUnusable, ModelDenied
+from contracts.errors import ModelAnswerUnusable, ModelDenied, ModelsAway
 from contracts.events import Event, ReasoningRequested
 from contracts.models import CallContext, ModelAnswer, ModelRequest, Reuse
 from contracts.ports import ChatModel, PolicySearch, Shop
@@ -111,10 +111,20 @@ class Reasoning:
             answer = await self._ask(case, event)
         except ModelAnswerUnusable as error:
             return deciding.to_a_person(case, self._signature, "the model gave no usable answer", calls=error.calls)
-        except ModelDenied as error:
+        except (ModelDenied, ModelsAway) as error:
+            if settled := self._settled_plainly(case):
+                return settled
+            if isinstance(error, ModelsAway):
+                raise
             return deciding.to_a_person(case, self._signature, str(error))
         doubt = self._doubt(case, answer.value) or doubt_about(answer.value)
         return deciding.to_a_person(case, self._signature, doubt, answer.value, answer.calls) if doubt else answer
+
+    def _settled_plainly(self, case: Case) -> Step | None:
+        """The question for the yes, where code alone can tell what is wanted."""
+        if isinstance(case, OrderCase) and (proposal := plainly_proposed(case)):
+            return deciding.ask(case, proposal, self._signature, self.money_limit_usd)
+        return None
 
     async def _ask(self, case: Case, event: Event) -> ModelAnswer[ReasoningProposal]:
         request = ModelRequest(

@@ -8,7 +8,7 @@ import pytest
 
 from agents.prompts import load_prompt
 from agents.rules import RULES
-from contracts.errors import ModelOverloaded
+from contracts.errors import ModelDenied, ModelOverloaded, ModelsAway
 from contracts.events import (
     CancelOrder,
     ChangeAddress,
@@ -630,3 +630,31 @@ async def _proposed(label: Label, body: str) -> Ticket:
     outcome = await at.write(body)
     assert outcome.disposition is Disposition.NEEDS_CUSTOMER
     return at.ticket
+
+
+# --- no model ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("away", [ModelDenied("the budget is spent"), ModelsAway("no model answers")])
+async def test_without_a_model_a_plain_wish_to_cancel_is_settled_by_rules(away: Exception) -> None:
+    at = desks(Label.CANCEL_ORDER, away)
+    asked = await at.write(f"Please cancel {PENDING}, I no longer need it.")
+    assert asked.disposition is Disposition.NEEDS_CUSTOMER
+    assert "no longer needed" in asked.reply
+    assert commands(at) == []
+    assert (await at.write("yes")).disposition is Disposition.ACTED
+    assert [type(command) for command in commands(at)] == [CancelOrder]
+
+
+async def test_without_a_model_what_only_a_model_reads_goes_to_a_person_or_waits() -> None:
+    spent = ModelDenied("the budget is spent")
+    without_a_reason = await desks(Label.CANCEL_ORDER, spent).write(f"cancel {PENDING}")
+    which_pieces = await desks(Label.RETURN_REFUND, spent).write(f"I want to return something of {DELIVERED}")
+    assert without_a_reason.disposition is which_pieces.disposition is Disposition.ESCALATED
+    with pytest.raises(ModelsAway):
+        await desks(Label.CANCEL_ORDER, ModelsAway("no model answers")).write(f"cancel {PENDING}")
+
+
+async def test_without_a_model_what_the_policy_forbids_is_refused_all_the_same() -> None:
+    at = desks(Label.CANCEL_ORDER, ModelsAway("no model answers"))
+    assert (await at.write(f"cancel {DELIVERED}, I no longer need it")).disposition is Disposition.REFUSED
