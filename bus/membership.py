@@ -205,6 +205,9 @@ class Membership:
         self._watched_at_s = now_s
         if dead := dead_task(self._consumer):
             raise KafkaError(f"the client's {dead} has ended")
+        if not self._consumer.partitions_for_topic(self._topic):
+            # It was deleted. aiokafka would look again at metadata_max_age, however soon it is made anew.
+            self._consumer._client.force_metadata_update()
         leader_of = self._consumer._client.cluster.leader_for_partition  # one without a leader no client can fetch
         waiting = self._consumer.assignment() - self._consumer.paused()
         fetching = {partition for partition in waiting if leader_of(partition) not in (None, -1)}

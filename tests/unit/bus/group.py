@@ -55,6 +55,8 @@ class Client:
         self.hangs_at_stop = False
         self.answered_at: int | None = None  # when its fetches were last answered
         self.leader: int | None = 1  # of every partition
+        self.topic_is_there = True
+        self.updates = 0  # of the metadata that were asked for
         self._group = group
         self._assigned: set[TopicPartition] = set()
         self._paused: set[TopicPartition] = set()
@@ -146,6 +148,12 @@ class Client:
 
     def leader_for_partition(self, _partition: TopicPartition) -> int | None:
         return self.leader
+
+    def partitions_for_topic(self, _topic: str) -> set[int] | None:
+        return set(self._next) if self.topic_is_there else None
+
+    def force_metadata_update(self) -> None:
+        self.updates += 1
 
     def last_poll_timestamp(self, _partition: TopicPartition) -> int | None:
         return self.answered_at

@@ -407,6 +407,25 @@ async def test_a_partition_without_a_leader_is_not_held_against_the_client(
         assert len(group.clients) == 1
 
 
+async def test_a_topic_that_is_gone_is_looked_for_until_it_is_there_again(
+    group: Group, handling: Handling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka asks for it at metadata_max_age and no sooner, while nobody reads what comes in (aiokafka's code)."""
+    monkeypatch.setattr(membership, "_WATCH_EVERY_S", 0.0)
+    async with running(group, handling):
+        await polled_again(group)
+        assert group.client.updates == 0, "metadata are not asked for without need"
+        group.client.topic_is_there = False
+        await group.client.rebalance(set())
+        await until(lambda: group.client.updates >= 2)
+        group.client.topic_is_there = True
+        await polled_again(group)
+        seen = group.client.updates
+        await polled_again(group)
+        assert group.client.updates == seen
+        assert len(group.clients) == 1
+
+
 async def test_a_client_that_will_not_stop_is_cut_off_with_its_tasks(
     group: Group, handling: Handling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
