@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from bus.connection import BROKEN
-from bus.frontier import Due, Frontiers
+from bus.frontier import Frontiers
 
 _log = logging.getLogger(__name__)
 
@@ -25,9 +25,15 @@ class Committer:
         """Commit what is settled, within seconds. Failures are logged: the records come again and are known."""
         async with self._one_at_a_time:  # so that no commit of an epoch is on its way when the next one begins
             dues = self._frontiers.committable()
-            if dues and await self._acknowledged(consumer, dues):
+            offsets = {TopicPartition(self._topic, due.partition): due.offset for due in dues}
+            if dues and await self._acknowledged(consumer, offsets):
                 for due in dues:
                     due.assignment.committed(due.offset)
+
+    async def set_back(self, consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]) -> bool:
+        """Commit the beginning of partitions, whatever was committed of them; False: it was not acknowledged."""
+        async with self._one_at_a_time:
+            return await self._acknowledged(consumer, dict.fromkeys(partitions, 0))
 
     async def run(self, consumer: AIOKafkaConsumer, interval_s: float) -> None:
         """Commit again and again, until cancelled."""
@@ -35,8 +41,7 @@ class Committer:
             await asyncio.sleep(interval_s)
             await self.commit(consumer)
 
-    async def _acknowledged(self, consumer: AIOKafkaConsumer, dues: Sequence[Due]) -> bool:
-        offsets = {TopicPartition(self._topic, due.partition): due.offset for due in dues}
+    async def _acknowledged(self, consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, int]) -> bool:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await consumer.commit(offsets)

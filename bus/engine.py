@@ -10,6 +10,7 @@ from bus.connection import BROKEN, KafkaConnection
 from bus.delivery import Delivery
 from bus.frontier import Frontiers
 from bus.handler import Handler
+from bus.identity import Identity
 from bus.inflight import Finish, InFlight
 from bus.lanes import Lanes
 from bus.membership import Membership, new_consumer
@@ -58,6 +59,7 @@ class Engine:
         self._ended = asyncio.Event()  # a delivery did
         self._in_flight: InFlight | None = None
         self._watchdog = Watchdog(self._options.stalled_after_s)
+        self._identity = Identity(topic)
 
     def stop(self) -> None:
         """Ask `run` to finish what is in flight, commit, leave the group and return."""
@@ -175,7 +177,9 @@ class Engine:
 
     def _membership(self, one_by_one: bool) -> Membership:
         consumer = new_consumer(self._connection, self._group, self._options)
-        return Membership(consumer, self._topic, self, self._options, self._watchdog, one_by_one=one_by_one)
+        return Membership(
+            consumer, self._topic, self, self._options, self._watchdog, self._identity, one_by_one=one_by_one
+        )
 
     async def _sleep_unless_stopped(self, wait_s: float) -> None:
         try:

@@ -17,6 +17,7 @@ from bus.committing import Committer
 from bus.connection import KafkaConnection
 from bus.delivery import Delivery, size_of
 from bus.frontier import Frontiers
+from bus.identity import Identity
 from bus.options import WorkerOptions
 from bus.static_member import under_own_name
 from bus.unreadable import unreadable_at
@@ -65,6 +66,7 @@ class Membership:
         hands: Hands,
         options: WorkerOptions,
         watchdog: Watchdog,
+        identity: Identity,
         *,
         one_by_one: bool = False,
     ) -> None:
@@ -76,6 +78,7 @@ class Membership:
         self._one_by_one = one_by_one
         self._committer = Committer(topic, hands.frontiers)
         self._watchdog = watchdog
+        self._identity = identity
         self._watched_at_s = time.monotonic()
         self._draining = False
 
@@ -113,15 +116,16 @@ class Membership:
     async def _poll_until(self, stopping: asyncio.Event) -> None:
         polling = asyncio.create_task(self._poll())
         committing = asyncio.create_task(self._committer.run(self._consumer, self._options.commit_interval_s))
+        asking = asyncio.create_task(self._identity.keep_asking(self._consumer))
         stopped = asyncio.create_task(stopping.wait())
         try:
-            await asyncio.wait({polling, committing, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({polling, committing, asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if stopping.is_set():
                 await self._drain()
             else:
-                await asyncio.gather(polling, committing)  # one of them failed
+                await asyncio.gather(polling, committing, asking)  # one of them failed
         finally:
-            await _ended(polling, committing, stopped)
+            await _ended(polling, committing, asking, stopped)
 
     async def _drain(self) -> None:
         """Finish what is in flight, still polling: a member that does not poll blocks its whole group."""
@@ -141,12 +145,28 @@ class Membership:
         while True:
             async with asyncio.timeout(_LONGEST_POLL_S):
                 found = await self._polled()
-            if not self._draining:
+            if self._identity.is_another():
+                await self._begin_anew()
+            elif not self._draining:
                 self._take(found)
             self._hands.wake()  # what was held up by a backlog may go on
             self._regulate()
             self._watch()
             await asyncio.sleep(0)  # with records in its buffer `getmany` returns without letting others run
+
+    async def _begin_anew(self) -> None:
+        """Read what is in hand from its beginning: the topic has the old one's name, and offsets of its own.
+
+        What was committed meanwhile was the old one's too. Done again at the next poll until that is set back.
+        """
+        partitions, begun = self._consumer.assignment(), self._frontiers.partitions()
+        self._hands.close(begun)
+        self._frontiers.end(begun)
+        for partition in partitions:
+            self._consumer.seek(partition, 0)
+        if partitions and await self._committer.set_back(self._consumer, partitions):
+            self._identity.accept()
+            _log.warning("%s was made anew: it is read from its beginning", self._topic)
 
     async def _polled(self) -> _Found:
         found: _Found = {}
@@ -205,6 +225,9 @@ class Membership:
         self._watched_at_s = now_s
         if dead := dead_task(self._consumer):
             raise KafkaError(f"the client's {dead} has ended")
+        if not self._consumer.partitions_for_topic(self._topic):
+            # It was deleted. aiokafka would look again at metadata_max_age, however soon it is made anew.
+            self._consumer._client.force_metadata_update()
         leader_of = self._consumer._client.cluster.leader_for_partition  # one without a leader no client can fetch
         waiting = self._consumer.assignment() - self._consumer.paused()
         fetching = {partition for partition in waiting if leader_of(partition) not in (None, -1)}

@@ -61,7 +61,7 @@ class Load:
 
     def message(self, ticket: str, script: Script | None = None, ends: str = ANSWERED, **more: Any) -> Message:
         """A customer's message, by default with a question of its own and no demands."""
-        event = more.pop("event", None) or f"{ticket}.{uuid.UUID(int=self.rng.getrandbits(128))}"
+        event = more.pop("event", None) or f"{ticket}.{uuid.UUID(int=self.rng.getrandbits(128)).hex}"
         headers = more.pop("headers", ())
         script = script or Script(self._question(event), wait_s=self.rng.choice((0, 0, 0.01, 0.1)))
         return Message(

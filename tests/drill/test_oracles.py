@@ -183,6 +183,12 @@ def test_a_repeated_try_is_one_effect() -> None:
     assert judge(adding("effects", effect("e1", "t", 1))(sound())) == []
 
 
+@pytest.mark.parametrize("first", [0, 1], ids=["the first one is read first", "the second one is read first"])
+def test_a_dead_letter_that_a_replay_writes_again_was_written_the_first_time(first: int) -> None:
+    both = [LETTERS[1], replace(LETTERS[1], at=DONE_AT + 9)]
+    assert judge(replace(sound(), letters=[LETTERS[0], both[first], both[1 - first]])) == []
+
+
 def test_a_topic_made_anew_is_another_topic() -> None:
     old = [Logged(ASKER, place(n)._replace(generation=1), f"old-{n}") for n in range(3)]
     assert judge(adding("logged", *old)(sound())) == []

@@ -144,7 +144,7 @@ class Sampler:
     blind_to: set[str] = field(
         default_factory=set
     )  # topics that are being made anew: what is committed is the old one's
-    _last: dict[tuple[str, int], int] = field(default_factory=dict)
+    _last: dict[tuple[str, int], Place] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Sample until cancelled; while Kafka is away there is nothing to see."""
@@ -166,9 +166,10 @@ class Sampler:
     def _note(self, group: str, topic: str, generation: int, found: Mapping[int, int]) -> None:
         at = true_time()
         for partition, offset in found.items():
-            if self._last.get((group, partition)) != offset:  # an offset that stands is no news
-                self._last[group, partition] = offset
-                self.samples.append(Sample(at, group, Place(topic, partition, offset, generation)))
+            place = Place(topic, partition, offset, generation)
+            if self._last.get((group, partition)) != place:  # an offset that stands is no news
+                self._last[group, partition] = place
+                self.samples.append(Sample(at, group, place))
 
 
 def header(record: Any, name: str) -> str:

@@ -103,14 +103,28 @@ class Bench:
     async def apply(self, *topics: Topic) -> list[str]:
         return [change.change for change in await apply_topics(self.connection, topics)]
 
+    async def delete(self, topic: str) -> None:
+        async with self._admin() as admin:
+            await admin.delete_topics([topic])
+
+            async def it_is_gone() -> bool:
+                return topic not in await admin.list_topics()
+
+            await until(it_is_gone)
+
     async def committed(self) -> dict[int, int]:
+        async with self._admin() as admin:
+            offsets = await admin.list_consumer_group_offsets(self.agent.name)
+        return {tp.partition: found.offset for tp, found in offsets.items() if found.offset >= 0}
+
+    @contextlib.asynccontextmanager
+    async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
         admin = AIOKafkaAdminClient(**self.connection.client_options())
         await admin.start()
         try:
-            offsets = await admin.list_consumer_group_offsets(self.agent.name)
+            yield admin
         finally:
             await admin.close()
-        return {tp.partition: found.offset for tp, found in offsets.items() if found.offset >= 0}
 
     async def ends(self) -> dict[int, int]:
         async with reader(self.connection, self.topic.name) as consumer:
@@ -118,7 +132,7 @@ class Bench:
             return {tp.partition: end for tp, end in ends.items() if end}
 
     async def all_committed(self) -> bool:
-        return await self.committed() == await self.ends()
+        return {p: offset for p, offset in (await self.committed()).items() if offset} == await self.ends()
 
     async def dead_letters(self, count: int) -> list[ConsumerRecord[bytes, bytes]]:
         return await self.read(dead_letters_of(self.topic, self.agent.name).name, count)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import uuid
 from dataclasses import replace
 
@@ -11,10 +12,13 @@ from bus.consumer import Worker, WorkerOptions
 from contracts.errors import BusUnavailable, Misconfigured, StoreUnavailable
 from contracts.events import Event
 from contracts.topics import Topic, dead_letters_of
+from tests.contract.kafka_way import way_to
 from tests.contract.worker.bench import LIMIT_S, Answering, Bench, until
 from tests.services.native import Service
 
 pytestmark = pytest.mark.kafka
+
+_SOON_S = 10.0  # a third of what aiokafka takes by itself
 
 
 async def test_a_missing_topic_ends_the_start_and_names_what_makes_it(bench: Bench) -> None:
@@ -133,6 +137,49 @@ async def test_topics_are_made_what_the_catalogue_says_and_keep_what_it_does_not
     assert await bench.apply(replace(found, partitions=4, retention_ms=5000)) == ["unchanged"]
     new = replace(found, name=f"{found.name}-new")
     assert await bench.apply(new, found) == ["created", "settings changed"]
+
+
+async def test_a_topic_that_was_deleted_and_made_anew_is_read_again_at_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """aiokafka looked for it half a minute later (its metadata_max_age); found by the drill."""
+    caplog.set_level(logging.INFO, "bus.membership")
+    async with bench.worker():
+        await bench.submit("t1", "to the old one")
+        await until(bench.all_committed)
+        await bench.delete(bench.topic.name)
+
+        async def the_worker_has_noticed() -> bool:
+            return "partitions assigned: []" in caplog.text
+
+        await until(the_worker_has_noticed)
+        assert await bench.apply(bench.topic) == ["created"]
+        await bench.submit("t2", "to the new one")
+        async with asyncio.timeout(_SOON_S):
+            await until(bench.all_committed)
+    assert await bench.replies("t2") == ["to the new one"]
+
+
+async def test_a_topic_made_anew_behind_a_workers_back_loses_nothing(bench: Bench, kafka_bootstrap: str) -> None:
+    """aiokafka knows topics by name: it reads on in the new one where it was in the old one, beyond what is there."""
+    async with way_to(kafka_bootstrap) as way, replace(bench, connection=way.connection).worker():
+        for number in range(5):
+            await bench.submit("t1", f"old {number}")
+        await until(bench.all_committed)
+        way.proxy.weather.silent = True
+        await bench.delete(bench.topic.name)
+        assert await bench.apply(bench.topic) == ["created"]
+        for number in range(8):
+            await bench.submit("t1", f"new {number}")
+        way.proxy.reset()
+        way.proxy.clear()
+
+        async def the_new_ones_are_answered() -> bool:
+            return sorted(await bench.replies("t1"))[:8] == [f"new {number}" for number in range(8)]
+
+        await until(the_new_ones_are_answered)
+        await until(bench.all_committed)
+    assert len(await bench.replies("t1")) == 13
 
 
 async def test_a_restart_of_kafka_is_lived_through(bench: Bench, kafka_server: Service) -> None:

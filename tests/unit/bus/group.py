@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -55,6 +56,9 @@ class Client:
         self.hangs_at_stop = False
         self.answered_at: int | None = None  # when its fetches were last answered
         self.leader: int | None = 1  # of every partition
+        self.topic_is_there = True
+        self.updates = 0  # of the metadata that were asked for
+        self.topic_id: tuple[int, int] | None = (1, 1)  # None: the broker tells of none
         self._group = group
         self._assigned: set[TopicPartition] = set()
         self._paused: set[TopicPartition] = set()
@@ -146,6 +150,25 @@ class Client:
 
     def leader_for_partition(self, _partition: TopicPartition) -> int | None:
         return self.leader
+
+    def partitions_for_topic(self, _topic: str) -> set[int] | None:
+        return set(self._next) if self.topic_is_there else None
+
+    def force_metadata_update(self) -> None:
+        self.updates += 1
+
+    def get_random_node(self) -> int:
+        return 1
+
+    async def send(self, _node: int, _request: object) -> SimpleNamespace:
+        await asyncio.sleep(0)
+        if self.topic_id is None:
+            raise NotImplementedError("Metadata v10")
+        return SimpleNamespace(topics=[(0, "t", *self.topic_id)])
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        self._found = deque(one for one in self._found if one.partition != partition.partition)
+        self._next[partition.partition] = offset
 
     def last_poll_timestamp(self, _partition: TopicPartition) -> int | None:
         return self.answered_at

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiokafka.errors import CommitFailedError, GroupAuthorizationFailedError, KafkaError
 
-from bus import closing, membership
+from bus import closing, identity, membership
 from bus.committing import Committer
 from bus.connection import KafkaConnection
 from bus.delivery import Delivery
@@ -305,6 +305,7 @@ async def test_a_patient_drain_is_cut_short_where_a_group_waits(
             engine,
             WorkerOptions(drain_timeout_s=600),
             engine._watchdog,
+            engine._identity,
         )
         async with asyncio.timeout(LIMIT_S):
             await patient.let_go_of([0])
@@ -404,6 +405,76 @@ async def test_a_partition_without_a_leader_is_not_held_against_the_client(
         group.client.leader = leader
         end = time.monotonic() + 0.2
         await until(lambda: time.monotonic() > end)
+        assert len(group.clients) == 1
+
+
+async def test_a_topic_that_is_gone_is_looked_for_until_it_is_there_again(
+    group: Group, handling: Handling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka asks for it at metadata_max_age and no sooner, while nobody reads what comes in (aiokafka's code)."""
+    monkeypatch.setattr(membership, "_WATCH_EVERY_S", 0.0)
+    async with running(group, handling):
+        await polled_again(group)
+        assert group.client.updates == 0, "metadata are not asked for without need"
+        group.client.topic_is_there = False
+        await group.client.rebalance(set())
+        await until(lambda: group.client.updates >= 2)
+        group.client.topic_is_there = True
+        await polled_again(group)
+        seen = group.client.updates
+        await polled_again(group)
+        assert group.client.updates == seen
+        assert len(group.clients) == 1
+
+
+async def test_a_topic_made_anew_is_read_from_its_beginning(
+    group: Group, handling: Handling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka knows topics by name: it read on where it had been in the one that was deleted, and what the new one
+    has below was lost; what was committed meanwhile counted for good."""
+    monkeypatch.setattr(identity, "_ASK_EVERY_S", 0.0)
+    handling.waits_with = {b"slow"}
+    async with running(group, handling):
+        group.client.bring(b"a", b"a", b"slow", b"behind")
+        await until(lambda: group.committed[-1:] == [{0: 2}] and (0, 3) in handling.ended)
+        group.refusals.append(CommitFailedError("a rebalance is in progress"))
+        group.client.topic_id = (1, 2)
+        await until(lambda: group.committed[-1:] == [{0: 0}])
+        handling.release.set()
+        await until(lambda: (0, 2) in handling.ended)
+        await polled_again(group, times=20)
+        assert group.committed[-1] == {0: 0}, "what ran on moves no frontier of the new one"
+        group.client.bring(b"a")
+        await until(lambda: handling.begun[-1] == (0, 0) and group.committed[-1] == {0: 1})
+    assert len(group.clients) == 1
+
+
+async def test_a_topic_made_anew_while_nothing_is_assigned_is_dealt_with_when_something_is(
+    group: Group, handling: Handling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another member committed of the old one is what this one would begin with."""
+    monkeypatch.setattr(identity, "_ASK_EVERY_S", 0.0)
+    async with running(group, handling) as engine:
+        await polled_again(group)
+        await group.client.rebalance(set())
+        group.client.topic_id = (1, 2)
+        await until(engine._identity.is_another)
+        await polled_again(group)
+        await group.client.rebalance({0})
+        await until(lambda: group.committed == [{0: 0}])
+        assert not engine._identity.is_another()
+
+
+async def test_a_broker_that_tells_no_topic_ids_is_no_trouble(
+    group: Group, handling: Handling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kafka tells them from 2.8 on, others may never."""
+    monkeypatch.setattr(identity, "_ASK_EVERY_S", 0.0)
+    async with running(group, handling):
+        group.client.topic_id = None
+        await polled_again(group)
+        group.client.bring(b"a")
+        await until(lambda: group.committed == [{0: 1}])
         assert len(group.clients) == 1
 
 
