@@ -4,6 +4,7 @@ Two opinions are mixed: kernel ridge regression over all examples, and the vote 
 better one where a text is unlike every example, the second where it is much like some.
 """
 
+import functools
 import hashlib
 import json
 import struct
@@ -27,7 +28,7 @@ _VOTES = 0.5  # their weight beside the regression's one
 _FORMAT = "switchyard-classifier-1"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Classifier:
     """Labels and what was learned about them. `sure_at`: the confidence from which on the target precision holds."""
 
@@ -45,7 +46,12 @@ class Classifier:
 
     def raw(self, rows: Floats) -> Floats:
         """What the two opinions say together, before calibration."""
-        return mixed(rows @ self.rows.astype(np.float32).T, self.row_labels, self.weights)
+        return mixed(rows @ self._examples, self.row_labels, self.weights)
+
+    @functools.cached_property
+    def _examples(self) -> Floats:
+        """Examples as columns, once for all texts: the artefact holds them in half the room."""
+        return self.rows.astype(np.float32).T
 
     def saved(self) -> bytes:
         """The artefact: arrays and what they mean, no code."""

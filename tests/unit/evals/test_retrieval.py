@@ -1,6 +1,7 @@
 """The retrieval eval: what it counts, on documents of our own, and its bar on the shared ones."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from evals.retrieval import evaluate
 from state.policies import MemoryPolicies
 from tests.docs.documents import ROOT
 
-BANK = ROOT.parent / "shared/data/bank_kb"
+BANK = Path(os.environ.get("SWITCHYARD_SHARED") or ROOT.parent / "shared") / "data" / "bank_kb"
 DOCUMENTS = [
     {"id": f"d{n}", "title": f"The {color} account", "content": f"## Fees\n\nThe {color} account is {n} a month."}
     for n, color in enumerate(["green", "blue", "red", "grey", "pink", "teal", "gold", "lime", "navy", "plum", "cyan"])
