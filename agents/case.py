@@ -101,7 +101,9 @@ class OrderCase(Case):
         return self.round_.assessment[0].eligible
 
     def _variants(self) -> Sequence[str]:
-        options = {product.name: _options(product) for product in self.products.values()}
+        # In an order of our own: the shop may give them in another one each time, and that would be another request.
+        products = sorted(self.products.values(), key=lambda product: product.product_id)
+        options = {product.name: _options(product) for product in products}
         return [f"<variants>{json.dumps(options, ensure_ascii=False)}</variants>"] if options else []
 
 
