@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.policy_cli import policy_app
+from ops.replay_cli import replay, replay_from
 from ops.review_cli import review_app
 from ops.running import run, told_in_a_sentence, until_signalled
 from ops.triage_cli import triage_app
@@ -30,6 +31,7 @@ app.add_typer(shop_app, name="shop")
 app.add_typer(review_app, name="review")
 app.add_typer(triage_app, name="triage")
 app.add_typer(policy_app, name="policy")
+app.command()(replay)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="A fixed port; else a free one, kept for next time.")]
@@ -166,8 +168,20 @@ def publish(file: Annotated[Path, typer.Argument(help="One ticket a line, as JSO
 
 
 @app.command()
-def ticket(ticket_id: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
+def ticket(
+    ticket_id: Annotated[str, typer.Argument(metavar="ID")],
+    from_step: Annotated[
+        str | None,
+        typer.Option(
+            "--replay-from", metavar="STEP", help="Run it again in a shadow from there: a number or an event id."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Show a ticket, its version and its timeline."""
+    if from_step is not None:
+        replay_from(ticket_id, from_step, as_json)
+        return
     from ops.settings import read_settings
     from ops.tickets import as_text, read_ticket
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pkgutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -39,7 +39,12 @@ if TYPE_CHECKING:
     import asyncpg
 
     from agents.prompts import Prompt
+    from llm.gateway import Gateway
     from llm.labelling import Labeller
+
+    OpenModel = Callable[
+        [Iterable[Tier], Settings, asyncpg.Pool, Labeller | None], contextlib.AbstractAsyncContextManager[Gateway]
+    ]
 
 
 def kafka_connection(settings: KafkaSettings) -> KafkaConnection:
@@ -117,6 +122,8 @@ class Making:
     pool: asyncpg.Pool
     open_until_stop: contextlib.AsyncExitStack
     needs: Needs
+    prompt_of: Callable[[str], Prompt] | None = None  # other prompts than those shipped
+    open_model: OpenModel | None = None  # another way to a model than the live one
 
     @property
     def shop(self) -> Shop:
@@ -138,13 +145,14 @@ class Making:
         from agents.prompts import load_prompt
         from ops.models import chat_model
 
-        prompt = load_prompt(self.name)
+        prompt = (self.prompt_of or load_prompt)(self.name)
         if escalates and self.settings.llm.local:
             prompt = replace(prompt, tier=Tier.LOCAL)
         tiers = _tiers_of(prompt, escalates=escalates)
         if labeller is None and self.settings.llm.has_classifier:
             tiers = [tier for tier in tiers if tier is not Tier.LOCAL]  # a classifier answers triage alone
-        gateway = await self.open_until_stop.enter_async_context(chat_model(tiers, self.settings, self.pool, labeller))
+        opened = (self.open_model or chat_model)(tiers, self.settings, self.pool, labeller)
+        gateway = await self.open_until_stop.enter_async_context(opened)
         self.needs.away.append(gateway.is_away)
         models = [":".join(names) for tier in tiers for names in self.settings.llm.models_of(tier)]
         models += [labeller.version] if labeller else []

@@ -27,6 +27,7 @@ from contracts.ports import EffectResult, TimelineEntry
 from contracts.shop import Customer, Order, Product
 from state import timeline
 from state.documents import from_json, to_json
+from state.found import KEEP_FOUND, Found
 from state.pool import borrowed
 from state.shop import MemoryShop, ShopOf
 from state.shop_rules import NO_PRODUCTS, Change, Products, change_for, product_ids_of
@@ -111,6 +112,7 @@ class PostgresEffects:
         effect = effect_of(command, user_id, change)
         if not await note_effect(connection, command, effect):
             raise _key_reused(command)  # for another order, at the same moment
+        await connection.execute(KEEP_FOUND, *Found(to_json(order) if order else None, customer).row(command))
         await _store(connection, shop_id, change)
         log_applied(command)
         return effect.result

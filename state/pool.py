@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -52,8 +53,10 @@ _AWAY = (
 
 
 @asynccontextmanager
-async def open_pool(dsn: str, *, min_size: int = 1, max_size: int = 10) -> AsyncIterator[asyncpg.Pool]:
-    """A connected pool, closed at the end within bounds.
+async def open_pool(
+    dsn: str, *, min_size: int = 1, max_size: int = 10, session: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[asyncpg.Pool]:
+    """A connected pool, closed at the end within bounds. `session`: further settings of each of its sessions.
 
     Raises Misconfigured: the DSN, the login or the database is wrong. StoreUnavailable: nobody answers.
     """
@@ -65,7 +68,7 @@ async def open_pool(dsn: str, *, min_size: int = 1, max_size: int = 10) -> Async
             reset=_leave_as_it_is,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=COMMAND_TIMEOUT_S,
-            server_settings=_SESSION,
+            server_settings={**_SESSION, **session},
         )
     try:
         yield pool

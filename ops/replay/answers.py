@@ -1,0 +1,134 @@
+"""Where a replay's models answers come from: recordings alone, or, below a budget of its own, a model where none is."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from contracts.errors import SupportError
+from contracts.model_ports import Budget, Busy, Granted, Hold, Nearest, ProviderCall, Recordings, Spent
+from contracts.models import CallContext
+from contracts.values import Tier
+from llm.chain import Reply
+from llm.gateway import Gateway
+from ops.models import Shared, gateway
+from ops.settings import AllowanceSettings, LlmSettings, Settings
+from state.answer_cache import MemoryAnswerCache
+from state.breakers import MemoryBreakers
+from state.journal import MemoryJournal
+from state.model_calls import MemoryModelCalls
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from llm.labelling import Labeller
+    from ops.wiring import OpenModel
+
+
+@dataclass(slots=True)
+class Bill:
+    """What the answers of one step came to: what they had cost when they were recorded, and what was paid anew."""
+
+    answers: int = 0
+    cost_usd: Decimal = Decimal(0)
+    took_s: float = 0.0
+    live_calls: int = 0
+    live_usd: Decimal = Decimal(0)
+
+    def took(self) -> Bill:
+        """What came since the last time."""
+        taken = Bill(self.answers, self.cost_usd, self.took_s, self.live_calls, self.live_usd)
+        self.answers, self.cost_usd, self.took_s, self.live_calls, self.live_usd = 0, Decimal(0), 0.0, 0, Decimal(0)
+        return taken
+
+
+@dataclass(frozen=True, slots=True)
+class NotedRecordings:
+    """Recordings that are only read, each noted on the bill. Stands for the journal too, which asks first."""
+
+    recordings: Recordings
+    bill: Bill
+
+    async def find(self, digest: str) -> bytes | None:
+        """The answer to a request, if it was recorded."""
+        found = await self.recordings.find(digest)
+        if found is not None:
+            self.bill.answers += 1
+            if paid := Reply.model_validate_json(found).paid:
+                self.bill.cost_usd += paid.cost_usd
+                self.bill.took_s += paid.latency_s
+        return found
+
+    async def keep(self, digest: str, call: CallContext, request: Mapping[str, Any], reply: bytes) -> None:
+        """Record nothing."""
+
+    async def nearest(self, call: CallContext) -> Nearest | None:
+        """A recorded request of the same step."""
+        return await self.recordings.nearest(call)
+
+    async def recall(self, event_id: str, step: str, request_digest: str) -> bytes | None:
+        """The same answer, whatever it was asked for."""
+        return await self.find(request_digest)
+
+
+@dataclass(slots=True)
+class Purse:
+    """The budget of one replay's own calls, beside all those of the live system."""
+
+    limit_usd: Decimal
+    bill: Bill
+    spent: Decimal = Decimal(0)
+    held: dict[str, Decimal] = field(default_factory=dict)
+
+    async def reserve(self, call: ProviderCall, hold: Hold, budgets: Sequence[Budget]) -> Granted | Busy | Spent:
+        """Set aside. Raises SupportError: no more is to be spent; no agent may take that for an answer."""
+        if self.spent + sum(self.held.values(), hold.usd) > self.limit_usd:
+            raise SupportError(f"the replay's budget of ${self.limit_usd} has no room for this call: --live-budget")
+        self.held[call.id] = hold.usd
+        return Granted()
+
+    async def settle(
+        self, call: ProviderCall, hold: Hold, budgets: Sequence[Budget], *, usd: Decimal, tokens: int
+    ) -> None:
+        """Note what was spent."""
+        self.held.pop(call.id, None)
+        self.spent += usd
+        self.bill.live_calls += 1
+        self.bill.live_usd += usd
+
+    async def release(self, call: ProviderCall, hold: Hold, budgets: Sequence[Budget]) -> None:
+        """Give a hold back."""
+        self.held.pop(call.id, None)
+
+
+def recorded_only(recordings: NotedRecordings) -> OpenModel:
+    """Opens a model that gives recorded answers and nothing else."""
+    return _opener(_shared(recordings, None, is_new=False), {"recordings": "replay"})
+
+
+def live_where_missing(recordings: NotedRecordings, limit_usd: Decimal, *, is_new: bool) -> OpenModel:
+    """Opens a model that is asked where nothing is recorded; `is_new`: where no recording is of this model."""
+    purse = Purse(limit_usd, recordings.bill)
+    budgets = {"day": AllowanceSettings(usd=limit_usd)}
+    return _opener(_shared(recordings, purse, is_new=is_new), {"recordings": "off", "budgets": budgets})
+
+
+def _shared(recordings: NotedRecordings, purse: Purse | None, *, is_new: bool) -> Shared:
+    cache = MemoryAnswerCache()
+    journal = MemoryJournal() if is_new else recordings
+    return Shared(journal, MemoryModelCalls(), cache, cache, recordings, MemoryBreakers(), purse)
+
+
+def _opener(shared: Shared, changes: Mapping[str, Any]) -> OpenModel:
+    @contextlib.asynccontextmanager
+    async def opened(
+        tiers: Iterable[Tier], settings: Settings, pool: asyncpg.Pool, labeller: Labeller | None
+    ) -> AsyncIterator[Gateway]:
+        llm: LlmSettings = settings.llm.model_copy(update=changes)
+        async with gateway(llm, tiers, shared, labeller) as model:
+            yield model
+
+    return opened

@@ -1,0 +1,172 @@
+"""What a replay tells: totals, and each ticket in both runs; as JSON and as a table for a terminal."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from ops.replay.compare import Compared, Decision
+from ops.replay.gold import GoldReport
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+STATUSES = ("same", "different", "missing", "failed", "unseeded")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A replay and what came of it."""
+
+    what: str  # the window, in words
+    candidate: str  # what was run in place of what ran
+    tickets: Sequence[Compared]
+    records: int  # in the window, of the tickets and tenants asked for
+    unhandled: int  # of these, those that no agent had settled
+    unreadable: int
+    warnings: Sequence[str]
+    elapsed_s: float
+    lived_s: float  # from the first step to the last, in life
+    gold: GoldReport | None = None
+
+    @property
+    def totals(self) -> Mapping[str, int]:
+        """Tickets by status."""
+        counted = Counter(ticket.status for ticket in self.tickets)
+        return {status: counted[status] for status in STATUSES}
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every ticket was run to its end from the state that it had."""
+        return not any(self.totals[status] for status in ("missing", "failed", "unseeded"))
+
+    @property
+    def has_differences(self) -> bool:
+        """Whether any ticket did not come out the same."""
+        return self.totals["same"] < len(self.tickets)
+
+    def as_document(self) -> dict[str, Any]:
+        """Everything, as JSON values."""
+        old, new = [ticket.old for ticket in self.tickets], [ticket.new for ticket in self.tickets]
+        return {
+            "what": self.what,
+            "candidate": self.candidate,
+            "records": self.records,
+            "unhandled": self.unhandled,
+            "unreadable": self.unreadable,
+            "totals": {"tickets": len(self.tickets), **self.totals},
+            "steps": sum(ticket.steps for ticket in self.tickets),
+            "elapsed_s": round(self.elapsed_s, 3),
+            "lived_s": round(self.lived_s, 3),
+            "cost_usd": {
+                "old": float(sum((one.cost_usd for one in old), Decimal(0))),
+                "new": float(sum((one.cost_usd for one in new), Decimal(0))),
+                "live": float(sum((ticket.live_usd for ticket in self.tickets), Decimal(0))),
+            },
+            "live_calls": sum(ticket.live_calls for ticket in self.tickets),
+            "warnings": list(self.warnings),
+            "gold": asdict(self.gold) if self.gold else None,
+            "tickets": [_ticket(ticket) for ticket in self.tickets],
+        }
+
+
+def reply_diff(decision: Decision) -> list[str]:
+    """The old and the new reply, line by line, as a unified diff without its head."""
+    old, new = ((side or {}).get("reply") or "" for side in (decision.old, decision.new))
+    return list(difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=1))[2:]
+
+
+def _ticket(ticket: Compared) -> dict[str, Any]:
+    first = ticket.differences[0] if ticket.differences else None
+    return {
+        "ticket_id": ticket.ticket_id,
+        "tenant_id": ticket.tenant_id,
+        "status": ticket.status,
+        "steps": ticket.steps,
+        "differs_from": asdict(first) if first else None,
+        "differences": [asdict(one) for one in ticket.differences],
+        "seed_differences": [asdict(one) for one in ticket.seed_differences],
+        "missing": ticket.missing,
+        "problem": ticket.problem,
+        "unfinished": ticket.unfinished,
+        "decisions": [
+            {
+                "round": one.round,
+                "changed": list(one.changed),
+                "old": one.old,
+                "new": one.new,
+                "reply_diff": reply_diff(one),
+            }
+            for one in ticket.decisions
+        ],
+        "old": _costs(ticket, "old"),
+        "new": _costs(ticket, "new"),
+        "live_calls": ticket.live_calls,
+    }
+
+
+def _costs(ticket: Compared, run: str) -> dict[str, Any]:
+    costs = getattr(ticket, run)
+    return {"answers": costs.answers, "cost_usd": float(costs.cost_usd), "took_s": round(costs.took_s, 4)}
+
+
+def as_table(report: Report) -> Group:
+    """Totals, and a row for each round that came out otherwise, for a terminal."""
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("ticket", "round", "from step", "old", "new", "what changed", box=None, pad_edge=False)
+    for ticket in report.tickets:
+        for cells in _rows(ticket):
+            table.add_row(*map(escape, cells))
+    return Group(*(escape(line) for line in _head(report)), table)
+
+
+def _head(report: Report) -> list[str]:
+    document = report.as_document()
+    cost = document["cost_usd"]
+    lines = [
+        f"{report.what}, {report.candidate}",
+        ", ".join(f"{count} {status}" for status, count in report.totals.items() if count) or "no tickets",
+        f"{len(report.tickets)} tickets, {document['steps']} steps in {report.elapsed_s:.1f} s "
+        f"({report.lived_s:.1f} s in life); answers ${cost['old']:.4f} then, ${cost['new']:.4f} now, "
+        f"${cost['live']:.4f} of it paid in {document['live_calls']} live calls",
+    ]
+    if report.unhandled or report.unreadable:
+        lines.append(f"{report.unhandled} records were not handled in life, {report.unreadable} cannot be read")
+    if gold := report.gold:
+        lines.append(
+            f"gold: {gold.right_before} of {gold.judged} right before, {gold.right_now} now; "
+            f"{len(gold.regressions)} regressions {' '.join(gold.regressions)}; "
+            f"{len(gold.improvements)} improvements {' '.join(gold.improvements)}"
+        )
+    return [*lines, *(f"warning: {warning}" for warning in report.warnings)]
+
+
+def _rows(ticket: Compared) -> list[tuple[str, ...]]:
+    if ticket.missing or ticket.problem:
+        return [(ticket.ticket_id, "", "", "", ticket.status, ticket.missing or ticket.problem)]
+    if ticket.status == "same":
+        return []
+    first = (ticket.seed_differences or ticket.differences)[0]
+    head = (f"{first.group} {first.type}", ", ".join(first.what))
+    if not any(one.changed for one in ticket.decisions):
+        return [(ticket.ticket_id, "", head[0], "", ticket.status, head[1])]
+    return [
+        (ticket.ticket_id, str(one.round), head[0], told(one.old), told(one.new), ", ".join(one.changed))
+        for one in ticket.decisions
+        if one.changed
+    ]
+
+
+def told(decision: Mapping[str, Any] | None) -> str:
+    """A decision in a few words."""
+    if decision is None:
+        return "-"
+    actions = " ".join(f"{action['kind']} {action['order_id']}" for action in decision["actions"] or ())
+    return " ".join(filter(None, [decision["label"], decision["disposition"], actions]))

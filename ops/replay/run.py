@@ -1,0 +1,156 @@
+"""The run of a replay: every step of every ticket, one after another, in the order in which life began them."""
+
+import heapq
+import itertools
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from bus.outgoing import outgoing_of
+from contracts.errors import RecordingMissing, SupportError
+from contracts.events import Event, Payload, ReviewDecided, ReviewTimedOut, TicketTimedOut, caused_id
+from contracts.ports import Agent, OutgoingRecord, Position, Reviews, Settlement, Stored, TicketStore
+from contracts.ticket import Signature, Step, Ticket, time_out
+from contracts.topics import REVIEW, topic_of
+from ops.replay.answers import Bill
+from ops.replay.desks import Staff
+from ops.replay.inputs import EXPIRY, Plan
+from state.past import PastStep
+
+_NOWHERE = Position("", -1, -1)
+_OWNER = "replay"
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """An event that a step emits, as JSON values."""
+
+    event_id: str
+    type: str
+    payload: Any
+
+
+@dataclass(frozen=True, slots=True)
+class NewStep:
+    """A step as it came out now."""
+
+    group: str
+    event_id: str
+    type: str
+    by_candidate: bool
+    emits: tuple[Emitted, ...]
+    bill: Bill
+    is_missing: bool = False  # an answer that was never recorded was asked for
+    problem: str = ""  # why it came to nothing: the ticket stops there
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells a step from every other one, in life and in a replay."""
+        return self.group, self.event_id
+
+
+@dataclass(slots=True)
+class Rerun:
+    """A ticket on its way through the desks again."""
+
+    plan: Plan
+    steps: list[NewStep] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)  # events that nobody had settled in life yet
+    is_in_window: bool = False
+    has_stopped: bool = False
+
+
+@dataclass(slots=True)
+class Run:
+    """Runs plans. `before_step` is awaited with the time that each step was begun at in life."""
+
+    base: Staff
+    candidate: Staff
+    tickets: TicketStore
+    reviews: Reviews
+    bill: Bill
+    before_step: Callable[[datetime], Awaitable[None]]
+    _waiting: list[tuple[datetime, int, str, Event, Rerun]] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    async def run(self, plans: Sequence[Plan]) -> Mapping[str, Rerun]:
+        """What becomes of the tickets now, by ticket id."""
+        reruns = {plan.life.ticket.ticket_id: Rerun(plan) for plan in plans}
+        for rerun in reruns.values():
+            for given in rerun.plan.inputs:
+                self._push(given.began, given.group, given.event, rerun)
+        while self._waiting:
+            began, _, group, event, rerun = heapq.heappop(self._waiting)
+            if not rerun.has_stopped:
+                await self.before_step(began)
+                await self._step(began, group, event, rerun)
+        return reruns
+
+    def _push(self, began: datetime, group: str, event: Event, rerun: Rerun) -> None:
+        """Queue a step. Deadlines are over by now, and bound no answer."""
+        event = replace(event, deadline=None)
+        heapq.heappush(self._waiting, (began, next(self._numbers), group, event, rerun))
+
+    async def _step(self, began: datetime, group: str, event: Event, rerun: Rerun) -> None:
+        rerun.is_in_window = rerun.is_in_window or event.id in rerun.plan.window
+        if isinstance(event.data, ReviewDecided | ReviewTimedOut) and not await self._moved(event, event.data):
+            return
+        past = rerun.plan.steps.get((group, event.id))
+        try:
+            step, problem, is_missing = await self._decided(group, event, past, rerun), "", False
+        except SupportError as error:
+            step, problem, is_missing = None, f"{type(error).__name__}: {error}", isinstance(error, RecordingMissing)
+        emits = step.emits if step else ()
+        emitted = tuple(
+            Emitted(caused_id(event.id, group, place), payload.type_name(), json.loads(payload.model_dump_json()))
+            for place, payload in enumerate(emits)
+        )
+        rerun.steps.append(
+            NewStep(group, event.id, event.type, rerun.is_in_window, emitted, self.bill.took(), is_missing, problem)
+        )
+        rerun.has_stopped = step is None
+        for place, payload in enumerate(emits):
+            self._follow(began, event, caused_id(event.id, group, place), payload, rerun)
+
+    def _follow(self, began: datetime, cause: Event, event_id: str, payload: Payload, rerun: Rerun) -> None:
+        """Hand an event to those who read it: when they had it in life, else at once."""
+        event = Event(event_id, cause.source, cause.time, payload, causation_id=cause.id)
+        for group in topic_of(payload).read_by:
+            past = rerun.plan.steps.get((group, event_id))
+            if past is not None and past.type == event.type:
+                self._push(max(began, past.began), group, event, rerun)
+            elif (event_id, event.type) in rerun.plan.known:
+                rerun.unfinished.append(event_id)
+            else:
+                self._push(began, group, event, rerun)
+
+    async def _decided(self, group: str, event: Event, past: PastStep | None, rerun: Rerun) -> Step:
+        """Decide and store a step. A deadline that had passed in life passes now: no clock is asked."""
+        agent: Agent | None = (self.candidate if rerun.is_in_window else self.base).get(group)
+        life = rerun.plan.life.ticket
+        ticket = await self.tickets.load(event.ticket_id)
+        ticket = ticket or Ticket(ticket_id=life.ticket_id, tenant_id=life.tenant_id)
+        by = Signature(group, agent.version if agent else "")
+        if agent is None or group == EXPIRY or _timed_out(past):
+            step = time_out(ticket, event, by)
+        else:
+            step = await agent.handle(ticket, event)
+        settlement = Settlement(group, event, _NOWHERE, step.ticket, outgoing_of(step, event, by))
+        [stored] = await self.tickets.settle([settlement], _OWNER)
+        if not isinstance(stored, Stored):
+            raise stored or SupportError(f"the step of {group} for {event.id} was stored before")
+        return step
+
+    async def _moved(self, event: Event, move: ReviewDecided | ReviewTimedOut) -> bool:
+        """Let a person do what they did. False: now nobody asks them."""
+        review = await self.reviews.find(move.review_id)
+        if review is None or not review.is_open:
+            return False
+        record = OutgoingRecord(event.id, event.type, event.ticket_id, REVIEW.name, b"", ())
+        return await self.reviews.move(review, move, record)
+
+
+def _timed_out(past: PastStep | None) -> bool:
+    return past is not None and any(event.type == TicketTimedOut.type_name() for event in past.emits)

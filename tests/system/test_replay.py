@@ -1,0 +1,194 @@
+"""Replays of a running system's history: nothing differs while nothing is changed, and what is changed shows."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from agents.prompts import load_prompt
+from bus.window import Bound
+from contracts.errors import Misconfigured
+from contracts.topics import REASONING, TICKETS
+from ops.demo.tickets import sample_tickets
+from ops.replay.page import as_html
+from ops.replay.report import Report
+from ops.replay.service import Candidate, Window, replay, replay_ticket
+from ops.settings import Settings, read_settings
+from tests.system.house import House, support_cases
+from tests.system.kit import AGENTS, until
+
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(300)]
+
+ALL = Window(TICKETS.name, Bound(), Bound(latest=True))
+UNCHANGED = Candidate()
+NO_ORDER_IS_CANCELLED = """
+[[rules]]
+action = "cancel_pending_order"
+statuses = []
+words = ["cancel"]
+statement = "No order is cancelled."
+needs = ["cancel_reason"]
+amount = "paid"
+checks = {}
+"""
+
+
+def settings_of(house: House, agents: Mapping[str, object] | None = None) -> Settings:
+    """Those of the system's workers."""
+    at = house.system.environment
+    return read_settings(
+        {
+            "kafka": {"bootstrap_servers": at["SWITCHYARD_KAFKA__BOOTSTRAP_SERVERS"]},
+            "postgres": {"dsn": at["SWITCHYARD_POSTGRES__DSN"]},
+            "redis": {"url": at["SWITCHYARD_REDIS__URL"]},
+            "llm": {"standin_url": house.system.standin_url},
+            "agents": agents or {},
+        }
+    )
+
+
+async def with_history(house: House) -> Bound:
+    """Let every sample ticket and its follow-ups come to their outcomes; returns what lies between the two."""
+    tickets = sample_tickets()
+    await house.system.start_workers((*AGENTS, "review"))
+    await house.publish_tickets(*(ticket.first for ticket in tickets))
+    await house.until_outcomes(len(tickets))
+    between = Bound(time=datetime.now(UTC))
+    replied = [ticket for ticket in tickets if ticket.then]
+    await house.publish_tickets(*(ticket.then[0] for ticket in replied))
+    await house.until_outcomes(len(tickets) + len(replied))
+    await house.until_at_rest()
+    await until_reviewed(house.pool)
+    return between
+
+
+async def until_reviewed(pool: asyncpg.Pool) -> None:
+    async def reviewed() -> bool:
+        return bool(
+            await pool.fetchval(
+                "SELECT (SELECT count(*) FROM emitted WHERE topic = 'support.review.v1')"
+                " = (SELECT count(*) FROM inbox WHERE group_name = 'review')"
+            )
+        )
+
+    await until(reviewed, "every review being noted")
+
+
+async def everything(pool: asyncpg.Pool) -> dict[str, str]:
+    """A digest of each live table."""
+    names = await pool.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'leases'")
+    return {
+        name: await pool.fetchval(f"SELECT md5(string_agg(t::text, '' ORDER BY t::text)) FROM public.{name} AS t")
+        for name in (row["tablename"] for row in names)
+    }
+
+
+def told(report: Report) -> str:
+    """What did not come out the same, for a failing test."""
+    wrong = [one for one in report.as_document()["tickets"] if one["status"] != "same"]
+    return json.dumps(wrong[:3], indent=1, default=str)[:4000]
+
+
+async def test_unchanged_agents_decide_everything_again_as_they_did_and_nothing_live_is_touched(house: House) -> None:
+    await with_history(house)
+    before, calls = await everything(house.pool), len(house.system.calls())
+    report = await replay(ALL, UNCHANGED, None, settings_of(house))
+    assert report.totals == {"same": len(sample_tickets()), "different": 0, "missing": 0, "failed": 0, "unseeded": 0}, (
+        told(report)
+    )
+    acted = [one for ticket in report.tickets for one in ticket.decisions if one.new and one.new["actions"]]
+    assert acted, "actions are carried out in the shadow"
+    assert await everything(house.pool) == before
+    assert len(house.system.calls()) == calls
+    assert await house.pool.fetchval("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'replay%'") == 0
+    assert report.elapsed_s < report.lived_s * 5
+
+    follow_ups = await replay(Window(REASONING.name, Bound(), Bound(latest=True)), UNCHANGED, None, settings_of(house))
+    assert follow_ups.totals["same"] == len(follow_ups.tickets) > 0, told(follow_ups)
+
+
+async def test_a_changed_rule_differs_for_exactly_the_tickets_that_it_concerns(house: House, tmp_path: Path) -> None:
+    first_messages = Window(TICKETS.name, Bound(), await with_history(house))
+    unchanged = await replay(first_messages, UNCHANGED, None, settings_of(house))
+    assert unchanged.totals["same"] == len(sample_tickets()), told(unchanged)
+
+    (tmp_path / "never.toml").write_text(NO_ORDER_IS_CANCELLED)
+    strict = settings_of(house, {"rules": {"default": tmp_path / "never.toml"}})
+    report = await replay(first_messages, UNCHANGED, None, strict)
+    could_be_cancelled = await house.pool.fetch(
+        "SELECT ticket_id FROM emitted WHERE convert_from(value, 'UTF8')::jsonb"
+        """ @? '$ ? (@.round == 1).assessment[*] ? (@.action == "cancel_pending_order" && @.eligible == true)'"""
+    )
+    differing = {one.ticket_id: one for one in report.tickets if one.status == "different"}
+    assert report.is_complete, told(report)
+    assert set(differing) == {row["ticket_id"] for row in could_be_cancelled} != set(), told(report)
+
+    changed = next(one for one in differing.values() if "disposition" in one.decisions[0].changed)
+    old, new = changed.decisions[0].old, changed.decisions[0].new
+    assert changed.differences[0].group == "reasoning"
+    assert old is not None
+    assert new is not None
+    gold = tmp_path / "gold.jsonl"
+    gold.write_text(json.dumps({"ticket_id": changed.ticket_id, "disposition": old["disposition"]}))
+    judged = await replay(first_messages, UNCHANGED, gold, strict)
+    assert judged.gold is not None
+    assert judged.gold.regressions == (changed.ticket_id,)
+    assert changed.ticket_id in as_html(judged)
+
+
+async def test_a_changed_prompt_is_a_loud_miss_and_with_a_model_a_budget_bounds_it(
+    house: House, tmp_path: Path
+) -> None:
+    await with_history(house)
+    settings, prompt = settings_of(house), tmp_path / "mine.md"
+    shipped = load_prompt("reasoning")
+    prompt.write_text(f"---\nname: reasoning\ntier: {shipped.tier}\n---\nBe kind.\n{shipped.text}\n")
+    asked = {
+        row["ticket_id"]
+        for row in await house.pool.fetch("SELECT DISTINCT ticket_id FROM model_calls WHERE agent = 'reasoning'")
+    }
+    report = await replay(ALL, Candidate(prompt=prompt), None, settings)
+    missing = [one for one in report.tickets if one.status == "missing"]
+    assert not report.is_complete
+    assert {one.ticket_id for one in missing} >= asked != set()
+    assert "the nearest request" in missing[0].missing
+    assert "system from line 1 on" in missing[0].missing
+
+    calls = len(house.system.calls())
+    live = await replay(ALL, Candidate(prompt=prompt, live_usd=Decimal(5)), None, settings)
+    assert live.is_complete, told(live)
+    assert sum(one.live_calls for one in live.tickets) == len(house.system.calls()) - calls > 0
+
+    poor = await replay(ALL, Candidate(prompt=prompt, live_usd=Decimal(0)), None, settings)
+    assert poor.totals["failed"] >= len(asked)
+    assert all("--live-budget" in one.problem for one in poor.tickets if one.problem)
+
+
+async def test_one_ticket_is_run_again_from_a_step_on_by_the_command_line(house: House) -> None:
+    await with_history(house)
+    house.system.environment["SWITCHYARD_LLM__STANDIN_URL"] = house.system.standin_url
+    ticket_id = next(str(ticket.first["ticket_id"]) for ticket in sample_tickets() if ticket.then)
+    whole = await replay_ticket(ticket_id, "1", UNCHANGED, settings_of(house))
+    code, printed = await house.system.run("ticket", ticket_id, "--replay-from", "2", "--json")
+    assert code == 0, printed
+    document: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    assert document["totals"]["same"] == 1, document
+    assert document["steps"] == sum(one.steps for one in whole.tickets) - 1
+    with pytest.raises(Misconfigured, match="has no step 99; its steps are 1 triage TicketSubmitted"):
+        await replay_ticket(ticket_id, "99", UNCHANGED, settings_of(house))
+
+
+async def test_every_support_case_comes_out_the_same(house: House) -> None:
+    cases = await support_cases(house)
+    await house.system.start_workers((*AGENTS, "review"))
+    await house.publish(*((case.id, case.as_record()) for case in cases))
+    await house.until_outcomes(len(cases))
+    await house.until_at_rest()
+    await until_reviewed(house.pool)
+    report = await replay(ALL, UNCHANGED, None, settings_of(house))
+    assert report.totals["same"] == len(cases), told(report)
