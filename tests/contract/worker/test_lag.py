@@ -17,7 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from bus.codec import Codec
 from bus.consumer import Worker
-from bus.follow import Follower, follow
+from bus.follow import Follower
 from bus.intake import Intake
 from bus.lag import GroupLag, LagReader, lag_reader
 from contracts.errors import ContractBroken, ModelUnavailable
@@ -27,6 +27,7 @@ from contracts.topics import dead_letter_topic
 from state.progress import PostgresProgress
 from state.stores import postgres_stores
 from tests.contract.worker.bench import FAST, Answering, Bench, until
+from tests.contract.worker.bench import reader as topic_reader
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 
@@ -202,8 +203,8 @@ async def script(bench: Bench, pool: asyncpg.Pool) -> AsyncIterator[Script]:
     await producer.start()
     letters = dead_letter_topic(bench.topic.name, bench.agent.name)
     try:
-        async with follow(bench.connection, letters, from_start=True) as follower:
-            yield Script(bench, Oracle(pool, follower), gates, producer, random.Random(16))
+        async with topic_reader(bench.connection, letters, fetch_max_wait_ms=20) as consumer:
+            yield Script(bench, Oracle(pool, Follower(consumer)), gates, producer, random.Random(16))
     finally:
         await producer.stop()
 
@@ -222,7 +223,7 @@ async def workers(bench: Bench, gates: Gates, count: int) -> AsyncIterator[list[
         yield [await stack.enter_async_context(bench.worker(agent, PAUSING)) for agent in agents]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(300)
 async def test_what_is_told_is_what_an_oracle_knows_whatever_happens(script: Script, reader: LagReader) -> None:
     """Out of order, paused, parked, dead-lettered, unreadable, aborted, truncated, before and between workers."""
     bench, samples = script.bench, Samples(reader, script.oracle)
