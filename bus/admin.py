@@ -43,6 +43,17 @@ async def apply_topics(connection: KafkaConnection, topics: Iterable[Topic] | No
     return changes
 
 
+async def check_topics(connection: KafkaConnection, topics: Iterable[Topic] | None = None) -> list[TopicChange]:
+    """What `apply_topics` would do to each topic: create it, raise its partitions, change settings, or nothing.
+
+    Raises BusUnavailable: Kafka cannot be reached. Misconfigured: it does not tell a topic's settings.
+    """
+    async with _admin(connection) as admin:
+        partitions = await _partitions(admin)
+        wanted = all_topics() if topics is None else topics
+        return [TopicChange(topic.name, await _drift(admin, topic, partitions.get(topic.name))) for topic in wanted]
+
+
 async def require_topics(connection: KafkaConnection, names: Collection[str]) -> None:
     """See that topics exist.
 
@@ -84,6 +95,19 @@ async def _apply(admin: AIOKafkaAdminClient, topic: Topic, partitions: int | Non
     if await _change_settings(admin, topic):
         changes.append("settings changed")
     return TopicChange(topic.name, ", ".join(changes) or "unchanged")
+
+
+async def _drift(admin: AIOKafkaAdminClient, topic: Topic, partitions: int | None) -> str:
+    if partitions is None:
+        return "to be created"
+    drift = []
+    if partitions < topic.partitions:
+        drift.append(f"partitions to be raised from {partitions} to {topic.partitions}")
+    with contextlib.suppress(IncompatibleBrokerVersion):
+        found = await _settings(admin, topic.name)
+        odd = [name for name, value in topic.config().items() if found.get(name, ("", 0))[0] != value]
+        drift += [f"{name} to be set to {topic.config()[name]}" for name in odd]
+    return ", ".join(drift) or "unchanged"
 
 
 async def _create(admin: AIOKafkaAdminClient, topic: Topic, replicas: int) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from bus.admin import require_topics
@@ -29,6 +30,18 @@ from contracts.topics import CATALOGUE, Topic, dead_letter_topic
 _LARGEST_BACKLOG = 2000  # steps to be stored, or records to be published, above which no handler starts
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a worker is."""
+
+    lanes: int  # handlers that may run at once
+    running: int  # handlers that do
+    in_hand: int  # records fetched and not settled
+    settled: int  # deliveries that ran and are done with, since it began
+    partitions: tuple[int, ...]  # of which something was begun
+    held_up: str  # why nothing new starts; '' when it does
+
+
 class Worker:
     """Runs one agent on one topic until stopped. Run it once.
 
@@ -50,6 +63,7 @@ class Worker:
         options = options or WorkerOptions()
         self._agent_is_held_up = held_up
         self._group = agent.name
+        self._lanes = options.lanes
         self._connection = connection
         self._topic = topic
         self._drain_timeout_s = options.drain_timeout_s
@@ -104,6 +118,19 @@ class Worker:
     def started(self) -> asyncio.Event:
         """Set when the group has dealt out its partitions, perhaps none to us."""
         return self._engine.started
+
+    @property
+    def condition(self) -> Condition:
+        """How it is, at this moment."""
+        engine = self._engine
+        return Condition(
+            lanes=self._lanes,
+            running=engine.lanes.running,
+            in_hand=engine.frontiers.unsettled(),
+            settled=engine.settled_count,
+            partitions=tuple(sorted(engine.frontiers.partitions())),
+            held_up=self._held_up_by(),
+        )
 
     def stop(self) -> None:
         """Ask `run` to finish what is in flight, commit, leave the group and return."""
@@ -162,6 +189,16 @@ class Worker:
         if self._settling.backlog > _LARGEST_BACKLOG or self._relay.backlog > _LARGEST_BACKLOG:
             return True
         return self._engine.lanes.running > 0 and self._agent_is_held_up()
+
+    def _held_up_by(self) -> str:
+        """Why nothing new starts, for people; '' when it does."""
+        if self._engine.stopping.is_set():
+            return "it is stopping"
+        if self._settling.backlog > _LARGEST_BACKLOG:
+            return "the store does not keep up"
+        if self._relay.backlog > _LARGEST_BACKLOG:
+            return "publishing does not keep up"
+        return "what the agent needs is away" if self._agent_is_held_up() else ""
 
     def _fail(self, error: BaseException) -> None:
         """End the worker: something failed that never should."""

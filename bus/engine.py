@@ -47,6 +47,7 @@ class Engine:
         self.started = asyncio.Event()  # the group has dealt out its partitions, perhaps none to us
         self.lanes = Lanes()
         self.frontiers = Frontiers()
+        self.settled_count = 0  # deliveries that ran and are done with
         self._handle = handle
         self._connection = connection
         self._topic = topic
@@ -112,6 +113,7 @@ class Engine:
         if assignment is not None:
             assignment.settled(delivery.index, delivery.size_bytes)
         self.lanes.done(delivery)
+        self.settled_count += 1
         self._ended.set()
         if self._in_flight is not None and self.lanes.ready:
             self._in_flight.wake()

@@ -157,6 +157,10 @@ class Frontiers:
         """How many records of these partitions run."""
         return sum(assignment.running for assignment in self._of(partitions))
 
+    def unsettled(self) -> int:
+        """How many records are in hand."""
+        return sum(assignment.unsettled for assignment in self._current.values())
+
     def partitions(self) -> list[int]:
         """The partitions of which something was begun."""
         return list(self._current)

@@ -34,7 +34,7 @@ class Identity:
         """Ask a started consumer's brokers again and again, until cancelled; some, as those before 2.8, do not tell."""
         while True:
             with contextlib.suppress(*BROKEN):
-                self.found(await _id_of(consumer, self._topic))
+                self.found(await id_of(consumer, self._topic))
             await asyncio.sleep(_ASK_EVERY_S)
 
     def found(self, topic_id: Id) -> None:
@@ -55,7 +55,8 @@ class Identity:
         self._read = self._found
 
 
-async def _id_of(consumer: AIOKafkaConsumer, topic: str) -> Id:
+async def id_of(consumer: AIOKafkaConsumer, topic: str) -> Id:
+    """The id of the topic that bears a name now. Raises KafkaError or OSError."""
     client = consumer._client
     response = await client.send(client.get_random_node(), _TopicIdRequest(topic))
     [(_, _, first_half, second_half, *_)] = response.topics

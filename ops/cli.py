@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.doctor_cli import doctor_app
+from ops.lag_cli import lag_app
 from ops.policy_cli import policy_app
 from ops.replay_cli import replay, replay_from
 from ops.review_cli import review_app
@@ -21,7 +23,11 @@ from ops.running import run, told_in_a_sentence, until_signalled
 from ops.triage_cli import triage_app
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
+
+    from bus.admin import TopicChange
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 topics_app = typer.Typer(no_args_is_help=True, help="The cluster's topics against the catalogue.")
@@ -32,6 +38,8 @@ app.add_typer(review_app, name="review")
 app.add_typer(triage_app, name="triage")
 app.add_typer(policy_app, name="policy")
 app.command()(replay)
+app.add_typer(lag_app)
+app.add_typer(doctor_app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="A fixed port; else a free one, kept for next time.")]
@@ -209,16 +217,31 @@ def cost(
 
 
 @topics_app.command("apply")
-def topics_apply(as_json: Json = False) -> None:
+def topics_apply(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be changed, and change nothing.")] = False,
+    as_json: Json = False,
+) -> None:
     """Make the cluster's topics what the catalogue says; nothing is ever deleted."""
-    from bus.admin import apply_topics
-    from contracts.topics import all_topics
+    from ops.service.topics import apply
     from ops.settings import read_settings
-    from ops.wiring import INBOXES, kafka_connection
 
-    changes = run(apply_topics(kafka_connection(read_settings().kafka), all_topics(INBOXES)))
+    _print_changes(run(apply(read_settings(), dry_run=dry_run)), as_json)
+
+
+@topics_app.command("check")
+def topics_check(as_json: Json = False) -> None:
+    """Show the topics that are not as the catalogue says; exit 1 when there are any."""
+    from ops.service.topics import drifted
+    from ops.settings import read_settings
+
+    changes = run(drifted(read_settings()))
+    _print_changes(changes, as_json)
+    raise typer.Exit(1 if changes else 0)
+
+
+def _print_changes(changes: Sequence[TopicChange], as_json: bool) -> None:
     rows = [{"topic": change.topic, "change": change.change} for change in changes]
-    _print(rows, as_json, "\n".join(f"{row['change']:<20}{row['topic']}" for row in rows))
+    _print(rows, as_json, "\n".join(f"{row['change']:<20}{row['topic']}" for row in rows) or "as the catalogue says")
 
 
 @shop_app.command("load")

@@ -22,6 +22,7 @@ from contracts.models import Degrade
 from contracts.ports import Agent, ChatModel, PolicySearch, Reviews, Shop
 from contracts.values import Tier
 from ops.housekeeping import Housekeeping, in_background, retention
+from ops.reporting import Reporting
 from ops.review_timeouts import ReviewTimeouts
 from ops.settings import KafkaSettings, LlmSettings, Settings
 from ops.versions import agent_version
@@ -32,6 +33,7 @@ from state.pool import open_pool
 from state.reviews import PostgresReviews
 from state.shop import PostgresShop
 from state.stores import postgres_stores
+from state.worker_reports import PostgresWorkerReports
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,7 +85,7 @@ async def worker(name: str, settings: Settings) -> AsyncIterator[Worker]:
         stores = postgres_stores(pool)
         housekeeping = Housekeeping(PostgresHousekeeping(pool).prune, stores.leases, keep)
         await open_until_stop.enter_async_context(in_background(housekeeping))
-        yield Worker(
+        engine = Worker(
             agent,
             stores,
             kafka_connection(settings.kafka),
@@ -97,6 +99,9 @@ async def worker(name: str, settings: Settings) -> AsyncIterator[Worker]:
             ),
             held_up=needs.are_away,
         )
+        reporting = Reporting(name, lambda: engine.condition, PostgresWorkerReports(pool))
+        await open_until_stop.enter_async_context(in_background(reporting))
+        yield engine
 
 
 @dataclass(slots=True)

@@ -69,6 +69,13 @@ class MemoryParking:
         """The ids of the tickets that are parked for the group, as they are whenever one looks."""
         return self._tickets(group).keys()
 
+    def queued(self, group: str) -> Iterator[tuple[str, Record, bool, bool]]:
+        """Every record that is parked for the group: its ticket, whether it is tried again, whether it is the first."""
+        for ticket_id, parked in self._tickets(group).items():
+            yield ticket_id, parked.record, parked.due_at is not None, True
+            for _, record in parked.followers.values():
+                yield ticket_id, record, parked.due_at is not None, False
+
     def _tickets(self, group: str) -> dict[str, _Parked]:
         return self._groups.setdefault(group, {})
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.record._crc32c import crc as crc32c
 
@@ -134,6 +134,28 @@ class Bench:
     async def all_committed(self) -> bool:
         return {p: offset for p, offset in (await self.committed()).items() if offset} == await self.ends()
 
+    async def all_committed_but_gaps(self) -> bool:
+        """Nothing is in hand: beyond what is committed there are at most markers of transactions."""
+        committed = await self.committed()
+        async with reader(self.connection, self.topic.name, isolation_level="read_committed") as consumer:
+            for number, offset in committed.items():
+                partition = TopicPartition(self.topic.name, number)
+                await consumer.position(partition)  # the first one is found in the background, and would undo a seek
+                consumer.seek(partition, offset)
+            return not await consumer.getmany(timeout_ms=500)
+
+    async def commit(self, offsets: dict[int, int]) -> None:
+        """Set the group, which has no members, somewhere else."""
+        consumer = AIOKafkaConsumer(
+            **self.connection.client_options(), group_id=self.agent.name, enable_auto_commit=False
+        )
+        await consumer.start()
+        try:
+            consumer.assign([TopicPartition(self.topic.name, partition) for partition in offsets])
+            await consumer.commit({TopicPartition(self.topic.name, p): offset for p, offset in offsets.items()})
+        finally:
+            await consumer.stop()
+
     async def dead_letters(self, count: int) -> list[ConsumerRecord[bytes, bytes]]:
         return await self.read(dead_letters_of(self.topic, self.agent.name).name, count)
 
@@ -147,8 +169,8 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def reader(connection: KafkaConnection, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
-    options: dict[str, Any] = {"auto_offset_reset": "earliest", "max_partition_fetch_bytes": 4 * 1024 * 1024}
+async def reader(connection: KafkaConnection, topic: str, **more: Any) -> AsyncIterator[AIOKafkaConsumer]:
+    options = {"auto_offset_reset": "earliest", "max_partition_fetch_bytes": 4 * 1024 * 1024} | more
     consumer = AIOKafkaConsumer(topic, **connection.client_options(), **options)
     await consumer.start()
     try:
