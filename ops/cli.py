@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.control_cli import control_app
 from ops.policy_cli import policy_app
 from ops.review_cli import review_app
 from ops.running import run, told_in_a_sentence, until_signalled
+from ops.scaling_cli import scaling_app
 from ops.triage_cli import triage_app
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ app.add_typer(shop_app, name="shop")
 app.add_typer(review_app, name="review")
 app.add_typer(triage_app, name="triage")
 app.add_typer(policy_app, name="policy")
+app.add_typer(control_app)
+app.add_typer(scaling_app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="A fixed port; else a free one, kept for next time.")]
