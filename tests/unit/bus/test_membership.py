@@ -157,7 +157,7 @@ async def test_paused_it_starts_and_fetches_nothing_finishes_what_runs_and_stays
 ) -> None:
     handling.waits_with = {b"slow"}
     async with running(group, handling) as engine:
-        group.client.bring(b"slow")
+        group.client.bring(b"slow", b"slow")  # the second one is fetched, and waits in its lane
         await until(lambda: bool(handling.begun))
         engine.pause()
         group.client.bring(b"waits", b"waits too")
@@ -167,7 +167,7 @@ async def test_paused_it_starts_and_fetches_nothing_finishes_what_runs_and_stays
         await polled_again(group)
         assert handling.ended == [(0, 0)]
         engine.resume()
-        await until(lambda: group.committed[-1:] == [{0: 3}])
+        await until(lambda: group.committed[-1:] == [{0: 4}])
     assert len(group.clients) == 1
 
 
