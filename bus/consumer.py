@@ -22,6 +22,8 @@ from bus.pipeline import pipeline
 from bus.publisher import Publisher
 from bus.relay import Relay
 from bus.settling import Settling
+from bus.steering import Steering
+from contracts.control import Course, Mode, Presence
 from contracts.events import Event
 from contracts.ports import Agent, ParkedRecord, Stores
 from contracts.ticket import Signature
@@ -69,10 +71,15 @@ class Worker:
         self._drain_timeout_s = options.drain_timeout_s
         self._failure: asyncio.Future[None] | None = None
         owner = str(uuid.uuid4())
+        self._name = options.name or f"{agent.name}-{owner}"
+        self._version = agent.version
+        self._lanes = options.lanes
         self._publisher = Publisher(connection)
         self._relay = Relay(stores.outbox, stores.leases, self._publisher, owner)
         self._settling = Settling(stores.tickets, lambda: self._relay.owner, self._stored, failed=self._fail)
-        self._scheduler = Scheduler(stores.parking, stores.leases, agent.name, owner, self._resume)
+        self._scheduler = Scheduler(
+            stores.parking, stores.leases, agent.name, owner, self._resume, held_up=self._takes_nothing
+        )
         self._engine = Engine(
             pipeline(agent, stores.tickets, options, self._handled_in_lane),
             connection,
@@ -113,6 +120,7 @@ class Worker:
             self._relay.put,
             grace_s=options.expiry_grace_s,
         )
+        self._steering = Steering(self, stores.controls, self._publisher, connection)
 
     @property
     def started(self) -> asyncio.Event:
@@ -144,6 +152,7 @@ class Worker:
         """
         async with self._publisher:
             await self._unless_stopped(outlast(self._require_topics))
+            await self._unless_stopped(outlast(self._steering.comply))  # before the first record
             async with asyncio.TaskGroup() as tasks:
                 background = [
                     tasks.create_task(work)
@@ -152,6 +161,7 @@ class Worker:
                         self._admission.run(),
                         self._scheduler.run(),
                         self._sweep.run(),
+                        self._steering.run(),
                         self._until_failed(),
                     )
                 ]
@@ -161,6 +171,48 @@ class Worker:
                 await self._relay.drained(self._drain_timeout_s)
                 for task in background:
                     task.cancel()
+            await self._steering.leave()
+
+    # --- what ops may ask for -----------------------------------------------------------------------------
+
+    def steer(self, course: Course) -> None:
+        """Do what is wanted; nothing changes when that is done already."""
+        self._engine.resize(course.lanes or self._lanes)
+        if course.mode is Mode.DRAINED:
+            self._engine.leave()
+        elif self._engine.leaving:
+            self._scheduler.forget()
+            self._engine.join()
+        if course.mode is Mode.PAUSED:
+            self._engine.pause()
+        elif self._engine.paused:
+            self._engine.resume()
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether it hears of orders at once; otherwise within seconds."""
+        return self._steering.is_listening
+
+    def presence(self) -> Presence:
+        """How this worker is."""
+        return Presence(
+            worker=self._name,
+            group=self._group,
+            version=self._version,
+            mode=self._mode(),
+            lanes=self._engine.limit,
+            in_flight=self._engine.lanes.running,
+        )
+
+    def _mode(self) -> Mode:
+        if self._engine.leaving:
+            return Mode.DRAINED if self._engine.is_out and not self._engine.lanes.running else Mode.DRAINING
+        return Mode.PAUSED if self._engine.paused else Mode.RUNNING
+
+    def _takes_nothing(self) -> bool:
+        return self._engine.paused or self._engine.leaving
+
+    # ------------------------------------------------------------------------------------------------------
 
     async def _require_topics(self) -> None:
         inbox = self._topic.name
@@ -172,7 +224,7 @@ class Worker:
 
     def _resume(self, parked: ParkedRecord) -> None:
         """Handle a parked record that is due, like one that was fetched."""
-        if self._engine.stopping.is_set():
+        if self._engine.leaving:
             return
         delivery = Delivery(parked.record, parked.ticket_id)
         delivery.parked = parked

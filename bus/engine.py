@@ -56,7 +56,13 @@ class Engine:
         self._admit = admit or self.offer
         self._finish = finish or self._settled_as
         self._held_up = held_up
+        self._limit = self._options.lanes
+        self._paused = False
         self._stopping = asyncio.Event()
+        self._leaving = asyncio.Event()  # the group, or already out of it
+        self._going_on = asyncio.Event()  # set while not to stay out: a member, or at the end
+        self._going_on.set()
+        self._is_out = False
         self._ended = asyncio.Event()  # a delivery did
         self._in_flight: InFlight | None = None
         self._watchdog = Watchdog(self._options.stalled_after_s)
@@ -65,6 +71,8 @@ class Engine:
     def stop(self) -> None:
         """Ask `run` to finish what is in flight, commit, leave the group and return."""
         self._stopping.set()
+        self._leaving.set()
+        self._going_on.set()
 
     @property
     def stopping(self) -> asyncio.Event:
@@ -82,12 +90,62 @@ class Engine:
                 self.lanes,
                 self._handle,
                 self._finish,
-                limit=self._options.lanes,
+                limit=self._limit,
                 tasks=tasks,
-                held_up=self._held_up,
+                held_up=self._is_held_up,
             )
             await self._keep_membership()
             await self._in_flight.cancel()
+
+    # --- what ops may ask for -----------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Start no handler and fetch nothing until `resume`; what runs ends, the partitions stay ours."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Take records again."""
+        self._paused = False
+        self.wake()
+
+    def leave(self) -> None:
+        """Finish what is in flight, commit, leave the group, and stay out of it until `join`."""
+        if not self._stopping.is_set():
+            self._leaving.set()
+            self._going_on.clear()
+
+    def join(self) -> None:
+        """Be a member of the group again."""
+        if not self._stopping.is_set():
+            self._leaving.clear()
+            self._going_on.set()
+            self.wake()
+
+    def resize(self, lanes: int) -> None:
+        """Let so many handlers be in flight at once."""
+        self._limit = lanes
+        if self._in_flight is not None:
+            self._in_flight.resize(lanes)
+
+    @property
+    def limit(self) -> int:
+        """How many handlers may be in flight at once."""
+        return self._limit
+
+    @property
+    def paused(self) -> bool:
+        """Whether no handler is to start."""
+        return self._paused
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it is on its way out of the group, or out."""
+        return self._leaving.is_set()
+
+    @property
+    def is_out(self) -> bool:
+        """Whether it left the group and waits to join it again."""
+        return self._is_out
 
     # --- what a delivery goes through ---------------------------------------------------------------------
 
@@ -143,8 +201,8 @@ class Engine:
         self.lanes.drop(self._is_for_others)
 
     def _is_for_others(self, delivery: Delivery) -> bool:
-        """What is resumed belongs to no partition: it is ours until we stop, and due for whoever works on then."""
-        return self._stopping.is_set() if delivery.assignment is None else delivery.assignment.over
+        """What is resumed belongs to no partition: it is ours until we leave, and due for whoever works on then."""
+        return self.leaving if delivery.assignment is None else delivery.assignment.over
 
     async def drained(self, partitions: Collection[int] | None, timeout_s: float) -> bool:
         """Wait until nothing of these partitions runs, or nothing at all (None); False when the time was too short."""
@@ -163,9 +221,12 @@ class Engine:
         """Be a member of the group until stopped, with a new client whenever one breaks."""
         failures, one_by_one = 0, False
         while not self._stopping.is_set():
+            if self._leaving.is_set():
+                await self._until_joining()
+                continue
             began = time.monotonic()
             try:
-                await self._membership(one_by_one).run(self._stopping)
+                await self._membership(one_by_one).run(self._leaving)
             except UnicodeDecodeError:
                 # What aiokafka had read when it met the record is lost to this client: a new one reads it again.
                 _log.warning("looking for a record that cannot be read")
@@ -176,6 +237,15 @@ class Engine:
                 failures = failures + 1 if time.monotonic() - began < _STABLE_AFTER_S else 1
                 _log.warning("replacing a Kafka consumer that failed: %s: %s", type(error).__name__, error)
                 await self._sleep_unless_stopped(outage_wait_s(failures))
+
+    async def _until_joining(self) -> None:
+        self._is_out = True
+        self.started.set()  # out of the group is where it is to be
+        await self._going_on.wait()
+        self._is_out = False
+
+    def _is_held_up(self) -> bool:
+        return self._paused or self._leaving.is_set() or self._held_up()
 
     def _membership(self, one_by_one: bool) -> Membership:
         consumer = new_consumer(self._connection, self._group, self._options)

@@ -7,6 +7,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
+from bus.closing import close_consumer, dead_task
 from bus.connection import KafkaConnection
 from contracts.errors import BusUnavailable
 
@@ -18,7 +19,12 @@ class Follower:
         self._consumer = consumer
 
     async def next(self, timeout_s: float) -> Sequence[Any]:
-        """The records that came since the last call; waits up to `timeout_s` for the first."""
+        """The records that came since the last call; waits up to `timeout_s` for the first.
+
+        Raises BusUnavailable: the client broke, and will find nothing more.
+        """
+        if dead := dead_task(self._consumer):
+            raise BusUnavailable(f"Kafka: the client's {dead} has ended")
         found = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000))
         return [record for records in found.values() for record in records]
 
@@ -38,7 +44,7 @@ async def follow(connection: KafkaConnection, topic: str, *, from_start: bool) -
     try:
         await consumer.start()
     except KafkaError as error:
-        await consumer.stop()
+        await close_consumer(consumer)
         raise BusUnavailable(f"Kafka: {error}") from error
     try:
         partitions = list(consumer.assignment())
@@ -49,4 +55,4 @@ async def follow(connection: KafkaConnection, topic: str, *, from_start: bool) -
                 consumer.seek(partition, end)
         yield Follower(consumer)
     finally:
-        await consumer.stop()
+        await close_consumer(consumer)

@@ -49,6 +49,11 @@ class InFlight:
             self._growth = 1
             self._grow()
 
+    def resize(self, limit: int) -> None:
+        """Let so many run at once from now on; those above it end after what they have in hand."""
+        self._limit = limit
+        self.wake()
+
     async def cancel(self) -> None:
         """Give up what still runs; nothing of it is settled."""
         for runner in self._runners:
@@ -71,9 +76,9 @@ class InFlight:
 
     async def _run(self) -> None:
         take, handle, finish, held_up = self._lanes.take, self._handle, self._finish, self._held_up
-        handled = 0
+        runners, handled = self._runners, 0
         try:
-            while not held_up() and (delivery := take()) is not None:
+            while len(runners) <= self._limit and not held_up() and (delivery := take()) is not None:
                 try:
                     outcome = await handle(delivery)
                 except Misconfigured:

@@ -43,6 +43,10 @@ class Hands(Protocol):
     started: asyncio.Event
     frontiers: Frontiers
 
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is to be fetched."""
+
     def take(self, deliveries: Sequence[Delivery]) -> None:
         """Take fetched deliveries in hand."""
 
@@ -120,7 +124,7 @@ class Membership:
         stopped = asyncio.create_task(stopping.wait())
         try:
             await asyncio.wait({polling, committing, asking, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if stopping.is_set():
+            if stopped.done():  # also when it was cleared again since
                 await self._drain()
             else:
                 await asyncio.gather(polling, committing, asking)  # one of them failed
@@ -212,7 +216,7 @@ class Membership:
         intake, paused = self._options.intake, self._consumer.paused()
         for partition in self._consumer.assignment():
             held = self._frontiers.current(partition.partition)
-            if self._draining or (held is not None and intake.is_full(held)):
+            if self._draining or self._hands.paused or (held is not None and intake.is_full(held)):
                 if partition not in paused:
                     self._consumer.pause(partition)
             elif partition in paused and (held is None or intake.has_room(held)):

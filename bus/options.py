@@ -10,6 +10,7 @@ from bus.intake import Intake
 class WorkerOptions:
     """Every knob of a worker."""
 
+    name: str | None = None  # of the worker, for orders to it alone; one made up if left out
     lanes: int = 256  # handlers in flight at once
     default_deadline: timedelta = timedelta(hours=24)  # of a customer's message that brings none
     tenants: frozenset[str] = frozenset()  # those served; empty: all

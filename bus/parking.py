@@ -26,6 +26,7 @@ class Scheduler:
         owner: str,
         resume: Callable[[ParkedRecord], None],
         *,
+        held_up: Callable[[], bool] = lambda: False,
         poll_s: float = 0.1,
         horizon_s: float = 0.3,  # above `poll_s` by what a look-up may take, so that nothing falls due between two
         most_in_hand: int = 2000,
@@ -34,6 +35,7 @@ class Scheduler:
         self._parking = parking
         self._group = group
         self._resume = resume
+        self._held_up = held_up  # then others of the group may resume what is due
         self._poll_s = poll_s
         self._horizon_s = horizon_s
         self._most_in_hand = most_in_hand
@@ -46,7 +48,7 @@ class Scheduler:
         """Resume what is due while the lease is ours, until cancelled. An outage of the store is waited out."""
         try:
             while True:
-                found = await outlast(self._look) if await outlast(self._lease.held) else 0
+                found = await outlast(self._look) if await self._may_look() else 0
                 await asyncio.sleep(0 if found == _AT_ONCE else self._poll_s)
         finally:
             for timer in self._timers.values():
@@ -66,6 +68,17 @@ class Scheduler:
     def parked_again(self, parked: ParkedRecord) -> None:
         """Let go of a record that was parked anew, or blocked."""
         self._let_go(parked)
+
+    def forget(self) -> None:
+        """Forget what is in hand: it was dropped, and is due still."""
+        self._in_hand.clear()
+
+    async def _may_look(self) -> bool:
+        if not self._held_up():
+            return await outlast(self._lease.held)
+        if self._lease.is_ours:
+            await self._lease.give_back()
+        return False
 
     async def _look(self) -> int:
         """Look for what falls due; returns how many were found."""

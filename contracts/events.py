@@ -330,19 +330,24 @@ class ControlCommand(Value):
         return cls.__name__
 
 
-class Pause(ControlCommand):
+class _Ordered(ControlCommand):
+    by: str = ""  # who ordered it
+    reason: str = ""
+
+
+class Pause(_Ordered):
     """Stop taking records; finish those in flight."""
 
 
-class Resume(ControlCommand):
+class Resume(_Ordered):
     """Take records again."""
 
 
-class Drain(ControlCommand):
-    """Finish those in flight, commit and leave the group."""
+class Drain(_Ordered):
+    """Finish those in flight, commit and leave the group; Resume brings the worker back."""
 
 
-class SetConcurrency(ControlCommand):
+class SetConcurrency(_Ordered):
     """Change how many lanes run at once."""
 
     lanes: int = Field(ge=1, le=5000)

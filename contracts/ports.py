@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
+from contracts.control import ControlOrder, Course, Presence, Scale, Seen
 from contracts.errors import ContractBroken, TenantMismatch, VersionConflict
 from contracts.events import Event, ReviewRequested, SendReply, ShopCommand
 from contracts.models import AnswerT, CallContext, ModelAnswer, ModelRequest
@@ -238,6 +239,41 @@ class Parking(Protocol):
         """
 
 
+# --- control ----------------------------------------------------------------------------------------------
+
+
+class Controls(Protocol):
+    """What ops ordered, kept for workers that start later, and which workers there are."""
+
+    async def give(self, order: ControlOrder) -> None:
+        """Keep an order, after all that were kept before it; one that is known by its id changes nothing."""
+
+    async def course(self, group: str, worker: str) -> Course:
+        """What a worker of a group is to do; "" is one that was never ordered anything by name."""
+
+    async def report(self, presence: Presence) -> None:
+        """Note that a worker is there, and how it is."""
+
+    async def workers(self, group: str, *, within_s: float) -> Sequence[Seen]:
+        """A group's workers that reported within so many seconds and did not leave, by name."""
+
+    async def leave(self, worker: str) -> None:
+        """Note that a worker ended."""
+
+
+class Scales(Protocol):
+    """How many workers each agent is to have, and how that came about."""
+
+    async def decide(self, scale: Scale) -> None:
+        """Keep a decision, after all that were kept before it."""
+
+    async def wanted(self) -> Mapping[str, int]:
+        """How many workers each agent is to have that anybody decided about."""
+
+    async def decisions(self, agent: str | None, *, limit: int) -> Sequence[Scale]:
+        """The last decisions about an agent, or about all (None), newest first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stores:
     """What the engine keeps in the database."""
@@ -246,6 +282,7 @@ class Stores:
     outbox: Outbox
     parking: Parking
     leases: Leases
+    controls: Controls
 
 
 # --- reviews ----------------------------------------------------------------------------------------------

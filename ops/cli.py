@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.control_cli import control_app
 from ops.doctor_cli import doctor_app
 from ops.lag_cli import lag_app
 from ops.policy_cli import policy_app
 from ops.replay_cli import replay, replay_from
 from ops.review_cli import review_app
 from ops.running import run, told_in_a_sentence, until_signalled
+from ops.scaling_cli import scaling_app
 from ops.triage_cli import triage_app
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ app.add_typer(shop_app, name="shop")
 app.add_typer(review_app, name="review")
 app.add_typer(triage_app, name="triage")
 app.add_typer(policy_app, name="policy")
+app.add_typer(control_app)
+app.add_typer(scaling_app)
 app.command()(replay)
 app.add_typer(lag_app)
 app.add_typer(doctor_app)

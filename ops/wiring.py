@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pkgutil
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -74,14 +76,16 @@ async def database(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
 
 
 @contextlib.asynccontextmanager
-async def worker(name: str, settings: Settings) -> AsyncIterator[Worker]:
-    """One worker process's engine around one agent. Raises Misconfigured: no such agent, or no model for it."""
-    if name not in AGENTS:
-        raise Misconfigured(f"there is no agent {name!r}; the agents are {', '.join(AGENTS)}")
+async def worker(name: str, settings: Settings, *, called: str = "") -> AsyncIterator[Worker]:
+    """One worker process's engine around one agent; without a name of its own it is called by host and process.
+
+    Raises Misconfigured: no such agent, or no model for it.
+    """
+    agent_wired = wired(name)
     keep = retention(settings.postgres)
     async with database(settings) as pool, contextlib.AsyncExitStack() as open_until_stop:
         needs = Needs()
-        agent = await AGENTS[name].build(Making(name, settings, pool, open_until_stop, needs))
+        agent = await agent_wired.build(Making(name, settings, pool, open_until_stop, needs))
         stores = postgres_stores(pool)
         housekeeping = Housekeeping(PostgresHousekeeping(pool).prune, stores.leases, keep)
         await open_until_stop.enter_async_context(in_background(housekeeping))
@@ -89,8 +93,9 @@ async def worker(name: str, settings: Settings) -> AsyncIterator[Worker]:
             agent,
             stores,
             kafka_connection(settings.kafka),
-            topic=AGENTS[name].reads,
+            topic=agent_wired.reads,
             options=WorkerOptions(
+                name=called or settings.kafka.instance_id or f"{socket.gethostname()}-{os.getpid()}",
                 lanes=settings.agents.lanes,
                 default_deadline=settings.agents.default_deadline,
                 drain_timeout_s=settings.agents.drain_timeout_s,
@@ -276,6 +281,14 @@ AGENTS: Mapping[str, Wired] = MappingProxyType(
     }
 )
 """The agents by their names, which are their consumer groups' too. A new agent is one more line."""
+
+
+def wired(name: str) -> Wired:
+    """How the agent of a name is made. Raises Misconfigured: there is none."""
+    if name not in AGENTS:
+        raise Misconfigured(f"there is no agent {name!r}; the agents are {', '.join(AGENTS)}")
+    return AGENTS[name]
+
 
 INBOXES: Mapping[str, topics.Topic] = MappingProxyType({name: wired.reads for name, wired in AGENTS.items()})
 """The topic each agent's consumer group reads."""

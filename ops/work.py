@@ -9,9 +9,14 @@ from ops.settings import Settings
 from ops.wiring import worker
 
 
-async def work(agent: str, settings: Settings, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
-    """Run a worker of the agent until `stopping` is set, then drain it. Calls `ready` once it takes records."""
-    async with worker(agent, settings) as engine:
+async def work(
+    agent: str, settings: Settings, stopping: asyncio.Event, ready: Callable[[], None], *, called: str = ""
+) -> None:
+    """Run a worker of the agent until `stopping` is set, then drain it. Calls `ready` once it takes records.
+
+    `called`: the name it goes by; made up of host and process if left out.
+    """
+    async with worker(agent, settings, called=called) as engine:
         running = asyncio.create_task(engine.run())
         measuring = asyncio.create_task(LoopLag(agent).run())
         started = asyncio.create_task(engine.started.wait())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import asyncpg
 
 from contracts.ports import Stores
+from state.controls import MemoryControls, PostgresControls
 from state.leases import MemoryLeases, PostgresLeases
 from state.memory_parking import MemoryParking
 from state.memory_tickets import MemoryTickets
@@ -21,6 +22,7 @@ def postgres_stores(pool: asyncpg.Pool) -> Stores:
         outbox=PostgresOutbox(pool),
         parking=PostgresParking(pool),
         leases=PostgresLeases(pool),
+        controls=PostgresControls(pool),
     )
 
 
@@ -33,4 +35,5 @@ def memory_stores(clock: Callable[[], float] = time.monotonic) -> Stores:
         outbox=outbox,
         parking=parking,
         leases=leases,
+        controls=MemoryControls(clock),
     )

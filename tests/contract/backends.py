@@ -56,6 +56,7 @@ def on_postgres(pool: asyncpg.Pool) -> Backend:
         """The server's clock cannot be moved: what it wrote down is, the other way."""
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute("UPDATE leases SET expires_at = expires_at - make_interval(secs => $1)", seconds)
+            await connection.execute("UPDATE workers SET seen_at = seen_at - make_interval(secs => $1)", seconds)
             await connection.execute("UPDATE outbox SET created_at = created_at - make_interval(secs => $1)", seconds)
 
     return Backend(postgres_stores(pool), let_pass)

@@ -127,6 +127,40 @@ async def test_a_runner_under_way_starts_no_other_while_it_is_held_up() -> None:
         await until(lambda: len(crew.outcomes) == 3)
 
 
+async def test_more_start_at_once_when_the_limit_is_raised() -> None:
+    crew = Crew()
+    crew.offer(10)
+    async with asyncio.TaskGroup() as group:
+        in_flight = crew.in_flight(crew.waiting, 2, group)
+        in_flight.wake()
+        await until(lambda: crew.running == 2)
+        in_flight.resize(6)
+        await until(lambda: crew.running == 6)
+        crew.release.set()
+        await until(lambda: len(crew.outcomes) == 10)
+    assert crew.most == 6
+
+
+async def test_when_the_limit_is_lowered_what_runs_ends_and_fewer_follow() -> None:
+    crew = Crew()
+    crew.offer(12)
+    async with asyncio.TaskGroup() as group:
+        in_flight = crew.in_flight(crew.waiting, 6, group)
+        in_flight.wake()
+        await until(lambda: crew.running == 6)
+        in_flight.resize(2)
+        assert crew.running == 6
+        crew.release.set()
+        crew.release = asyncio.Event()
+        await until(lambda: len(crew.outcomes) == 6)
+        await until(lambda: crew.running == 2)
+        in_flight.wake()
+        await asyncio.sleep(0)
+        assert crew.running == 2
+        crew.release.set()
+        await until(lambda: len(crew.outcomes) == 12)
+
+
 async def test_a_bug_in_a_handler_is_a_dead_letter_and_the_runner_goes_on() -> None:
     crew = Crew()
     crew.offer(2)

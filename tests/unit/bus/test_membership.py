@@ -149,6 +149,83 @@ async def test_what_runs_counts_as_in_hand_and_stops_the_intake(group: Group, ha
         assert len(handling.begun) == 4
 
 
+# --- what ops may ask for ---------------------------------------------------------------------------------
+
+
+async def test_paused_it_starts_and_fetches_nothing_finishes_what_runs_and_stays_a_member(
+    group: Group, handling: Handling
+) -> None:
+    handling.waits_with = {b"slow"}
+    async with running(group, handling) as engine:
+        group.client.bring(b"slow", b"slow")  # the second one is fetched, and waits in its lane
+        await until(lambda: bool(handling.begun))
+        engine.pause()
+        group.client.bring(b"waits", b"waits too")
+        await until(lambda: group.client.paused() == group.client.assignment())
+        handling.release.set()
+        await until(lambda: group.committed[-1:] == [{0: 1}])
+        await polled_again(group)
+        assert handling.ended == [(0, 0)]
+        engine.resume()
+        await until(lambda: group.committed[-1:] == [{0: 4}])
+    assert len(group.clients) == 1
+
+
+async def test_a_pause_before_it_joins_holds_up_the_first_record(group: Group, handling: Handling) -> None:
+    engine = Engine(handling, KafkaConnection("nowhere:1"), topic="t", group="g")
+    engine.pause()
+    task = asyncio.create_task(engine.run())
+    await until(lambda: bool(group.clients) and group.client.polls > 0)
+    group.client.bring(b"a")
+    await polled_again(group)
+    assert handling.begun == []
+    engine.stop()
+    await asyncio.wait_for(task, LIMIT_S)
+
+
+async def test_told_to_leave_it_finishes_commits_and_stays_out_until_it_may_join(
+    group: Group, handling: Handling
+) -> None:
+    handling.waits_with = {b"slow"}
+    async with running(group, handling, drain_timeout_s=LIMIT_S) as engine:
+        group.client.bring(b"slow")
+        await until(lambda: bool(handling.begun))
+        engine.leave()
+        await polled_again(group)
+        assert not engine.is_out, "what runs is not finished"
+        handling.release.set()
+        await until(lambda: engine.is_out)
+        assert group.client.stopped
+        assert group.committed[-1] == {0: 1}
+        assert len(group.clients) == 1
+        engine.join()
+        await until(lambda: len(group.clients) == 2 and group.client.polls > 0)
+        group.client.bring(b"next")
+        await until(lambda: len(handling.ended) == 2)
+
+
+async def test_one_that_is_to_stay_out_joins_no_group_and_has_started_all_the_same(
+    group: Group, handling: Handling
+) -> None:
+    engine = Engine(handling, KafkaConnection("nowhere:1"), topic="t", group="g")
+    engine.leave()
+    task = asyncio.create_task(engine.run())
+    await asyncio.wait_for(engine.started.wait(), LIMIT_S)
+    assert group.clients == []
+    engine.stop()
+    await asyncio.wait_for(task, LIMIT_S)
+
+
+async def test_called_back_while_it_leaves_it_leaves_and_joins_again(group: Group, handling: Handling) -> None:
+    async with running(group, handling) as engine:
+        engine.leave()
+        await asyncio.sleep(0)  # its wait for that is over, and nothing has looked yet
+        engine.join()
+        await until(lambda: len(group.clients) == 2 and group.client.polls > 0)
+        group.client.bring(b"a")
+        await until(lambda: bool(handling.ended))
+
+
 # --- commits ----------------------------------------------------------------------------------------------
 
 

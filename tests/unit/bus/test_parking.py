@@ -247,6 +247,26 @@ async def test_without_the_lease_nothing_is_handed_out_and_what_is_in_hand_is_se
     assert parking.parked_of(GROUP) == {"t2"}
 
 
+async def test_held_up_it_leaves_what_is_due_to_others_and_forgets_what_was_dropped(
+    parking: FaultyParking, leases: MemoryLeases
+) -> None:
+    held_up, mine, theirs = False, Resumed(), Resumed()
+    await park(parking)
+    scheduler = Scheduler(parking, leases, GROUP, "a", mine, poll_s=0.001, held_up=lambda: held_up)
+    async with running(scheduler):
+        await until(lambda: len(mine) == 1)
+        held_up = True
+        async with running(Scheduler(parking, leases, GROUP, "b", theirs, poll_s=0.001)):
+            await until(lambda: len(theirs) == 1)
+            await park(parking, "t2", 20)
+            await until(lambda: len(theirs) == 2)
+        assert mine.offsets == [10]
+        scheduler.forget()
+        held_up = False
+        await until(lambda: len(mine) == 3)
+    assert sorted(mine.offsets) == [10, 10, 20]
+
+
 async def test_an_outage_is_waited_out_and_told_once(
     parking: FaultyParking, leases: MemoryLeases, caplog: pytest.LogCaptureFixture
 ) -> None:

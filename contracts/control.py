@@ -1,0 +1,62 @@
+"""What ops order a group's workers to do, and what these tell of themselves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from contracts.events import Drain, Pause, Resume, SetConcurrency
+
+ControlOrder = Pause | Resume | Drain | SetConcurrency
+
+
+class Mode(StrEnum):
+    """Whether a worker takes records."""
+
+    RUNNING = "running"
+    PAUSED = "paused"  # it keeps its partitions and takes nothing of them
+    DRAINING = "draining"  # it leaves its group once what is in flight is finished
+    DRAINED = "drained"  # it is out of its group, which gave its partitions to others
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a worker is to do: of the orders to it and to its whole group, the last one on each matter counts."""
+
+    mode: Mode = Mode.RUNNING  # never DRAINING
+    lanes: int | None = None  # None: as its settings say
+    by: str = ""  # who ordered the mode
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """A worker as it tells of itself, again and again."""
+
+    worker: str  # its name: no other living worker has it
+    group: str
+    version: str  # the agent's
+    mode: Mode
+    lanes: int  # handlers that may be in flight at once
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A worker as it was heard of last."""
+
+    presence: Presence
+    silent_s: float  # since then
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How many workers an agent is to have, who says so and why."""
+
+    agent: str
+    workers: int
+    by: str
+    reason: str = ""
+    inputs: Mapping[str, Any] = field(default_factory=dict)  # what it was decided from, as JSON
+    at: datetime | None = None  # None: not kept yet

@@ -1,0 +1,90 @@
+"""`switchyard scale|supervise|autoscale`: how many workers each agent has, why, and the process that keeps them up."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ops.running import run, until_signalled
+
+if TYPE_CHECKING:
+    from contracts.control import Scale
+
+scaling_app = typer.Typer()
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+
+@scaling_app.command()
+def scale(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="triage, lookup, reasoning, effects or review.")],
+    workers: Annotated[int, typer.Argument(metavar="N", min=0, max=64, help="So many processes.")],
+    reason: Annotated[str, typer.Option(help="Why; kept with the decision.")] = "",
+    by: Annotated[str, typer.Option("--by", help="Who decides; the name you are logged in with if left out.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Have N workers of AGENT: the supervisor starts those that are missing and drains those above."""
+    from ops.service import scaling
+    from ops.settings import read_settings
+
+    who = by or getpass.getuser()
+    scaled = run(scaling.scale(agent, workers, read_settings(), by=who, reason=reason, dry_run=dry_run))
+    before = "as many as the supervisor starts at first" if scaled.before is None else str(scaled.before)
+    verb = "would have" if dry_run else "is to have"
+    _print(scaled.as_document(), as_json, f"{agent} {verb} {workers} workers; it was to have {before}")
+
+
+@scaling_app.command()
+def supervise(
+    folder: Annotated[Path, typer.Option("--dir", help="Where the workers' locks and logs are.")] = Path(
+        ".switchyard/workers"
+    ),
+    workers: Annotated[int, typer.Option(min=0, max=64, help="Of each agent, until `scale` says otherwise.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Keep workers of every agent up until SIGINT or SIGTERM, which drains them; killed, it leaves them at work."""
+    from ops.service import scaling
+    from ops.settings import read_settings
+    from ops.telemetry import log_to_stderr
+
+    def looked() -> None:
+        _print({"ready": "supervisor"}, as_json, "the supervisor is at work")
+
+    log_to_stderr("supervisor", logging.INFO)
+    settings = read_settings()
+    run(until_signalled(lambda stopping: scaling.supervise(folder.resolve(), workers, settings, stopping, looked)))
+
+
+@scaling_app.command()
+def autoscale(
+    agent: Annotated[str | None, typer.Argument(metavar="AGENT", help="All agents if left out.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show what each number was decided from.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="So many decisions.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show how many workers were decided on lately, by whom and why, newest first."""
+    from ops.service import scaling
+    from ops.settings import read_settings
+
+    decided = run(scaling.decisions(agent, read_settings(), limit=limit))
+    _print([asdict(scale) for scale in decided], as_json, "\n".join(_lines(decided, explain=explain)))
+
+
+def _lines(decided: Sequence[Scale], *, explain: bool) -> Iterator[str]:
+    for scale in decided:
+        at = scale.at.isoformat(timespec="seconds") if scale.at else "-"
+        yield f"{at}  {scale.agent:<10} {scale.workers:>3}  {scale.by:<12} {scale.reason}"
+        if explain:
+            yield from (f"    {name:<16} {value}" for name, value in scale.inputs.items())
+
+
+def _print(document: object, as_json: bool, text: str) -> None:
+    print(json.dumps(document, default=str, ensure_ascii=False) if as_json else text, flush=True)

@@ -1,0 +1,211 @@
+"""Workers on a real Kafka do what ops order, and say so."""
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bus.consumer import Worker
+from contracts.control import Mode, Presence
+from contracts.errors import StoreUnavailable, SupportError
+from contracts.events import Drain, Event, Pause, Resume, SetConcurrency
+from contracts.topics import CONTROL
+from ops.service.control import ControlDesk, Given, new_command_id
+from state.controls import MemoryControls
+from tests.contract.worker.bench import FAST, Answering, Bench, until
+
+pytestmark = pytest.mark.kafka
+
+
+def named(name: str, **changed: Any) -> Any:
+    return replace(FAST, name=name, **changed)
+
+
+def about(bench: Bench, worker: str | None = None) -> dict[str, Any]:
+    return {"command_id": new_command_id(), "group": bench.agent.name, "worker": worker, "by": "ada"}
+
+
+def desk(bench: Bench) -> ControlDesk:
+    return ControlDesk(bench.stores.controls, bench.connection)
+
+
+async def until_listening(*workers: Worker) -> None:
+    """A worker that has just started follows the control topic a moment later."""
+
+    async def listening() -> bool:
+        return all(worker.is_listening for worker in workers)
+
+    await until(listening)
+
+
+def told(given: Given) -> dict[str, bool | None]:
+    return {answer.worker: answer.done for answer in given.answers}
+
+
+async def test_a_pause_is_answered_by_all_within_2_s_and_a_resume_takes_up_what_came_meanwhile(bench: Bench) -> None:
+    async with bench.worker(options=named("a")) as a, bench.worker(options=named("b")) as b:
+        await until_listening(a, b)
+        began = time.monotonic()
+        given = await desk(bench).give(Pause(**about(bench)))
+        assert time.monotonic() - began < 2
+        assert told(given) == {"a": True, "b": True}
+        for number in range(20):
+            await bench.submit(f"t{number}", "hello")
+        assert {a.presence().mode, b.presence().mode} == {Mode.PAUSED}
+        assert bench.agent.seen == []
+        assert told(await desk(bench).give(Resume(**about(bench)))) == {"a": True, "b": True}
+        await until(bench.all_committed)
+    assert len(bench.agent.seen) == 20
+
+
+async def test_what_is_in_flight_at_a_pause_is_finished_and_committed(bench: Bench) -> None:
+    release = asyncio.Event()
+
+    async def think(_event: Event) -> None:
+        await release.wait()
+
+    bench.agent.meanwhile = think
+    async with bench.worker(options=named("a")) as worker:
+        await until_listening(worker)
+        await bench.submit("t1", "hello")
+
+        async def begun() -> bool:
+            return len(bench.agent.seen) == 1
+
+        await until(begun)
+        [answer] = (await desk(bench).give(Pause(**about(bench)))).answers
+        assert answer.detail == "paused, 256 lanes, 1 in flight"
+        release.set()
+        await until(bench.all_committed)
+
+
+async def test_a_pause_holds_for_a_worker_that_starts_later(bench: Bench) -> None:
+    given = await desk(bench).give(Pause(**about(bench)))
+    assert given.answers == ()
+    assert given.is_done
+    await bench.submit("t1", "hello")
+    async with bench.worker(options=named("a")) as worker:
+        await until_listening(worker)
+        assert worker.presence().mode is Mode.PAUSED
+        assert bench.agent.seen == []
+        await desk(bench).give(Resume(**about(bench)))
+        await until(bench.all_committed)
+
+
+async def test_one_that_is_drained_leaves_its_partitions_to_the_other_until_it_is_resumed(bench: Bench) -> None:
+    first, second = Answering(bench.agent.name), Answering(bench.agent.name)
+    async with bench.worker(first, named("a")) as a, bench.worker(second, named("b")) as b:
+        await until_listening(a, b)
+        assert told(await desk(bench).give(Drain(**about(bench, "a")))) == {"a": True}
+
+        async def is_out() -> bool:
+            return a.presence().mode is Mode.DRAINED
+
+        await until(is_out)
+        for number in range(20):
+            await bench.submit(f"t{number}", "hello")
+        await until(bench.all_committed)
+        assert (len(first.seen), len(second.seen)) == (0, 20)
+        assert told(await desk(bench).give(Drain(**about(bench, "b")))) == {"b": True}
+        assert told(await desk(bench).give(Resume(**about(bench, "a")))) == {"a": True}
+        await bench.submit("another", "hello")
+        await until(bench.all_committed)
+        assert (len(first.seen), len(second.seen)) == (1, 20)
+
+
+async def test_lanes_are_resized_while_it_runs(bench: Bench) -> None:
+    now, most, release = 0, 0, asyncio.Event()
+
+    async def think(_event: Event) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await release.wait()
+        now -= 1
+
+    bench.agent.meanwhile = think
+    for number in range(30):
+        await bench.submit(f"t{number}", "hello")
+
+    async def running(count: int) -> None:
+        async def so_many() -> bool:
+            return now == count
+
+        await until(so_many)
+
+    async with bench.worker(options=named("a", lanes=2)) as worker:
+        await until_listening(worker)
+        await running(2)
+        [answer] = (await desk(bench).give(SetConcurrency(lanes=9, **about(bench)))).answers
+        assert answer.done
+        await running(9)
+        release.set()
+        await until(bench.all_committed)
+    assert most == 9
+
+
+async def test_who_does_not_answer_is_named(bench: Bench) -> None:
+    """It was killed, or hangs, and nobody has noticed yet."""
+    group = bench.agent.name
+    async with bench.worker(options=named("a")) as worker:
+        await until_listening(worker)
+        await bench.stores.controls.report(Presence("ghost", group, "v1", Mode.RUNNING, 256, 7))
+        given = await desk(bench).give(Pause(**about(bench)))
+        assert told(given) == {"a": True, "ghost": None}
+        assert not given.is_done
+        assert given.answers[1].detail == "no answer within 2 s; was running with 7 in flight 0 s ago"
+
+
+async def test_who_cannot_reach_the_database_says_that_it_was_not_done(bench: Bench) -> None:
+    class Away(MemoryControls):
+        away = False
+
+        async def course(self, group: str, worker: str) -> Any:
+            if self.away:
+                raise StoreUnavailable("PostgreSQL is away")
+            return await MemoryControls.course(self, group, worker)
+
+    controls = Away()
+    bench.stores = replace(bench.stores, controls=controls)
+    async with bench.worker(options=named("a")) as worker:
+        await until_listening(worker)
+        controls.away = True
+        [answer] = (await desk(bench).give(Pause(**about(bench)))).answers
+        assert (answer.done, "PostgreSQL is away" in answer.detail) == (False, True)
+
+        async def paused() -> bool:
+            return worker.presence().mode is Mode.PAUSED
+
+        controls.away = False
+        await until(paused)  # it was kept, and is heeded once it can be read
+
+
+async def test_a_worker_that_is_not_there_is_said_to_be_unknown_and_nothing_is_kept(bench: Bench) -> None:
+    async with bench.worker(options=named("a")):
+        with pytest.raises(SupportError, match="has no worker 'b' that is up; there are: a"):
+            await desk(bench).give(Pause(**about(bench, "b")))
+    assert (await bench.stores.controls.course(bench.agent.name, "b")).mode is Mode.RUNNING
+
+
+async def test_a_dry_run_tells_who_would_be_asked_and_changes_nothing(bench: Bench) -> None:
+    async with bench.worker(options=named("a")) as worker:
+        given = await desk(bench).would_give(Pause(**about(bench)))
+        assert told(given) == {"a": None}
+        assert worker.presence().mode is Mode.RUNNING
+    assert (await bench.stores.controls.course(bench.agent.name, "a")).mode is Mode.RUNNING
+
+
+async def test_what_is_no_order_is_passed_over(bench: Bench) -> None:
+    async with bench.worker(options=named("a")) as worker:
+        await until_listening(worker)
+        for value, headers in ((b"{", [("ce_type", b"Pause")]), (None, []), (b"{}", [("ce_type", b"\xff")])):
+            await bench.publisher.put(CONTROL.name, key=b"x", value=value, headers=headers)
+        assert told(await desk(bench).give(Pause(**about(bench)))) == {"a": True}
+
+
+async def test_a_worker_that_ended_is_not_there(bench: Bench) -> None:
+    async with bench.worker(options=named("a")):
+        assert [s.presence.worker for s in await bench.stores.controls.workers(bench.agent.name, within_s=9)] == ["a"]
+    assert await bench.stores.controls.workers(bench.agent.name, within_s=9) == []

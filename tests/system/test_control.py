@@ -1,0 +1,172 @@
+"""Control and scaling as ops use them: orders to processes, and a supervisor that is killed."""
+
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+
+from bus.connection import KafkaConnection
+from bus.publisher import Publisher
+from tests.services.reaper import Reaper
+from tests.system.kit import Process, System, system, until, with_fresh_topics
+
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+async def started(
+    tmp_path: Path, kafka_bootstrap: str, postgres_dsn: str, redis_url: str, reaper: Reaper
+) -> AsyncIterator[System]:
+    await with_fresh_topics(KafkaConnection(kafka_bootstrap))
+    services = {
+        "SWITCHYARD_KAFKA__BOOTSTRAP_SERVERS": kafka_bootstrap,
+        "SWITCHYARD_POSTGRES__DSN": postgres_dsn,
+        "SWITCHYARD_REDIS__URL": redis_url,
+    }
+    async with system(tmp_path, reaper, services) as started:
+        await started.start_standin()
+        yield started
+
+
+@pytest.fixture
+async def admin(kafka_bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap)
+    await admin.start()
+    yield admin
+    await admin.close()
+
+
+async def ordered(started: System, *arguments: str) -> tuple[int, dict[str, Any]]:
+    code, written = await started.run(*arguments, "--json")
+    [line] = [line for line in written.splitlines() if line.startswith("{") and '"event"' not in line]
+    return code, json.loads(line)
+
+
+async def publish(started: System, ticket_ids: list[str]) -> None:
+    connection = KafkaConnection(started.environment["SWITCHYARD_KAFKA__BOOTSTRAP_SERVERS"])
+    async with Publisher(connection) as publisher:
+        await publisher.publish_bare(
+            (i, json.dumps({"ticket_id": i, "body": "Where is my order?"}).encode()) for i in ticket_ids
+        )
+
+
+async def read_by(admin: AIOKafkaAdminClient, group: str) -> int:
+    """How many records the group has committed."""
+    offsets = await admin.list_consumer_group_offsets(group)
+    return sum(max(0, found.offset) for found in offsets.values())
+
+
+async def test_one_agent_is_paused_over_a_restart_while_others_run_on(
+    started: System, admin: AIOKafkaAdminClient
+) -> None:
+    workers = await started.start_workers(["triage", "lookup", "reasoning"])
+    code, paused = await ordered(started, "pause", "lookup", "--by", "ada", "--reason", "a slow database")
+    assert (code, paused["done"], len(paused["answers"])) == (0, True, 1)
+    assert await workers[1].drain() == 0
+    await started.start_workers(["lookup"])
+    await publish(started, [f"t{n}" for n in range(10)])
+
+    async def triaged() -> bool:
+        return await read_by(admin, "triage") == 10
+
+    await until(triaged, "every ticket through triage")
+    assert await read_by(admin, "lookup") == 0
+    code, resumed = await ordered(started, "resume", "lookup", "--by", "ada")
+    assert (code, resumed["done"]) == (0, True)
+
+    async def looked_up() -> bool:
+        return await read_by(admin, "lookup") == 10
+
+    await until(looked_up, "every ticket through lookup")
+    code, told = await ordered(started, "concurrency", "lookup", "7", "--by", "ada")
+    assert (code, told["answers"][0]["detail"]) == (0, "running, 7 lanes, 0 in flight")
+
+
+async def test_an_unknown_agent_and_an_unknown_worker_are_named(started: System) -> None:
+    code, written = await started.run("pause", "triag")
+    assert (code, "there is no agent 'triag'; the agents are triage," in written) == (2, True)
+    await started.start_workers(["lookup"])
+    code, written = await started.run("drain", "lookup", "--worker", "nobody")
+    assert (code, "lookup has no worker 'nobody' that is up; there are: " in written) == (1, True)
+
+
+async def start_supervisor(started: System, *arguments: str) -> Process:
+    own = {"SWITCHYARD_LLM__STANDIN_URL": started.standin_url}
+    folder = str(started.folder / "posts")
+    process = await started._switchyard("supervise", "--dir", folder, "--json", *arguments, env=own)
+    await started._until_says(process, process.log, '{"ready"')
+    return process
+
+
+def at_work(started: System) -> dict[str, int]:
+    """The living process of each post."""
+    found = {}
+    for path in (started.folder / "posts").glob("*-*.lock"):
+        text = path.read_text()
+        if text and _is_alive(int(text)):
+            found[path.stem] = int(text)
+    return found
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def test_workers_outlive_their_supervisor_and_the_next_one_adopts_drains_and_adds(
+    started: System, admin: AIOKafkaAdminClient, reaper: Reaper
+) -> None:
+    first = await start_supervisor(started, "--workers", "0")
+    for workers in (2, 2):
+        code, scaled = await ordered(started, "scale", "lookup", str(workers), "--by", "ada")
+        assert (code, scaled["workers"]) == (0, 2)
+
+    async def members(count: int) -> bool:
+        [response] = await admin.describe_consumer_groups(["lookup"])
+        return len(response.groups[0][5]) == count
+
+    await until(lambda: members(2), "two workers in the group")
+    before = at_work(started)
+    for pid in before.values():
+        reaper.watch(pid)
+    assert set(before) == {"lookup-1", "lookup-2"}
+
+    first.kill()
+    await first.child.wait()
+    assert at_work(started) == before
+    code, paused = await ordered(started, "pause", "lookup", "--by", "ada")
+    assert (code, len(paused["answers"])) == (0, 2)
+
+    second = await start_supervisor(started, "--workers", "0")
+    os.kill(before["lookup-2"], signal.SIGKILL)
+
+    async def replaced() -> bool:
+        now = at_work(started)
+        return set(now) == set(before) and now["lookup-2"] != before["lookup-2"]
+
+    await until(replaced, "another worker at the post")
+    assert at_work(started)["lookup-1"] == before["lookup-1"]
+    await ordered(started, "scale", "lookup", "1", "--by", "ada")
+
+    async def one_left() -> bool:
+        return at_work(started) == {"lookup-1": before["lookup-1"]}
+
+    await until(one_left, "the drain of the second worker")
+    assert await second.drain() == 0
+    assert at_work(started) == {}
+
+
+async def test_more_workers_than_partitions_and_a_dry_run_change_nothing(started: System) -> None:
+    code, written = await started.run("scale", "lookup", "9")
+    assert (code, "9 workers of lookup are too many: its topic has 8 partitions" in written) == (2, True)
+    code, scaled = await ordered(started, "scale", "lookup", "3", "--dry-run")
+    assert (code, scaled["dry_run"], scaled["before"]) == (0, True, None)
+    code, scaled = await ordered(started, "scale", "lookup", "2")
+    assert (code, scaled["before"]) == (0, None)
