@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.dlt_cli import dlt_app
 from ops.policy_cli import policy_app
 from ops.review_cli import review_app
 from ops.running import run, told_in_a_sentence, until_signalled
@@ -30,6 +31,7 @@ app.add_typer(shop_app, name="shop")
 app.add_typer(review_app, name="review")
 app.add_typer(triage_app, name="triage")
 app.add_typer(policy_app, name="policy")
+app.add_typer(dlt_app, name="dlt")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="A fixed port; else a free one, kept for next time.")]
