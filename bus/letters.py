@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from pydantic import TypeAdapter, ValidationError
 
+from bus.closing import close_consumer
 from bus.connection import BROKEN, KafkaConnection
 from contracts.errors import BusUnavailable
 from contracts.events import DEFAULT_TENANT
@@ -93,7 +94,7 @@ async def letter_reader(connection: KafkaConnection, topic: str) -> AsyncIterato
                 await consumer.start()
         yield LetterReader(consumer, topic)
     finally:
-        await consumer.stop()
+        await close_consumer(consumer)
 
 
 async def read_letters(connection: KafkaConnection, group: str, inbox: Topic) -> list[Letter]:
