@@ -17,6 +17,7 @@ import typer
 from ops.dlt_cli import dlt_app
 from ops.policy_cli import policy_app
 from ops.review_cli import review_app
+from ops.rewind_cli import rewind
 from ops.running import run, told_in_a_sentence, until_signalled
 from ops.triage_cli import triage_app
 
@@ -32,6 +33,7 @@ app.add_typer(review_app, name="review")
 app.add_typer(triage_app, name="triage")
 app.add_typer(policy_app, name="policy")
 app.add_typer(dlt_app, name="dlt")
+app.command()(rewind)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="A fixed port; else a free one, kept for next time.")]
