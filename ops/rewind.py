@@ -143,8 +143,10 @@ def groups_topic(group: str) -> Topic:
 def target_of(given: str, topic: Topic, *, now: datetime) -> Target:
     """Where to: earliest, latest, PARTITION:OFFSET,…, a time, or how long ago. Raises SupportError: none of these."""
     text = given.strip()
-    if text == "earliest" or text == "latest":
-        return text
+    if text == "earliest":
+        return "earliest"
+    if text == "latest":
+        return "latest"
     if _OFFSETS.fullmatch(text):
         return {int(one): int(offset) for one, _, offset in (pair.partition(":") for pair in text.split(","))}
     at, kept = moment(text, now=now), timedelta(milliseconds=topic.retention_ms)
