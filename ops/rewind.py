@@ -14,12 +14,14 @@ from bus.lease import Lease
 from bus.rewinding import Move, Offsets, Target, offsets_of
 from contracts.errors import SupportError, Undecodable
 from contracts.ports import Leases, Record, TicketStore, Wanted
+from contracts.rewinds import NotedRewind, Rewinds
 from contracts.topics import Topic
 from ops.moments import moment
 from ops.settings import Settings
 from ops.wiring import INBOXES, database, kafka_connection
 from state.leases import PostgresLeases
 from state.postgres_tickets import PostgresTickets
+from state.rewinds import PostgresRewinds
 
 _AT_ONCE = 500  # records in one look-up
 _LEASE_S = 60.0
@@ -75,14 +77,15 @@ class Rewinding:
     leases: Leases
     absence: Absence
     codec: Codec
+    book: Rewinds
 
     async def told(self, target: Target, partitions: Sequence[int] = ()) -> Rewound:
         """What a rewind would do; nothing is changed."""
         moves = await self.offsets.moves(target, partitions)
         return Rewound(self.group, self.topic.name, moves, await self._outlook(moves), moved=False)
 
-    async def done(self, target: Target, partitions: Sequence[int] = ()) -> Rewound:
-        """Rewind while the group's workers are out of it. Safe to repeat.
+    async def done(self, target: Target, partitions: Sequence[int] = (), *, by: str, reason: str = "") -> Rewound:
+        """Rewind while the group's workers are out of it, and note who asked for it. Safe to repeat.
 
         Raises SupportError: the group is being rewound already, or workers stay in it; nothing is moved.
         """
@@ -93,7 +96,10 @@ class Rewinding:
             async with self.absence.of(self.group):
                 moves = await self.offsets.moves(target, partitions)
                 outlook = await self._outlook(moves)
+                ways = {move.partition: (move.now, move.to) for move in moves}
+                number = await self.book.begin(NotedRewind(self.group, self.topic.name, by, reason, ways))
                 await self.offsets.commit(moves)
+                await self.book.moved(number)
         finally:
             await lease.give_back()
         return Rewound(self.group, self.topic.name, moves, outlook, moved=True)
@@ -130,7 +136,16 @@ async def rewinding(group: str, settings: Settings) -> AsyncIterator[Rewinding]:
     """What rewinds an agent's group. Raises SupportError: there is no such agent."""
     topic, codec = groups_topic(group), Codec(settings.agents.default_deadline)
     async with database(settings) as pool, offsets_of(kafka_connection(settings.kafka), group, topic.name) as offsets:
-        yield Rewinding(offsets, group, topic, PostgresTickets(pool), PostgresLeases(pool), Unattended(), codec)
+        yield Rewinding(
+            offsets,
+            group,
+            topic,
+            PostgresTickets(pool),
+            PostgresLeases(pool),
+            Unattended(),
+            codec,
+            PostgresRewinds(pool),
+        )
 
 
 def groups_topic(group: str) -> Topic:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ def rewind(
         ),
     ],
     partition: Annotated[list[int] | None, typer.Option(help="This partition alone; may be given again.")] = None,
+    by: Annotated[str, typer.Option("--by", help="Who asks; the name you are logged in with if left out.")] = "",
+    reason: Annotated[str, typer.Option(help="Why, for the book.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
 ) -> None:
@@ -35,7 +38,9 @@ def rewind(
 
     async def move() -> Rewound:
         async with rewinding(agent, read_settings()) as group:
-            return await (group.told if dry_run else group.done)(target, partition or ())
+            if dry_run:
+                return await group.told(target, partition or ())
+            return await group.done(target, partition or (), by=by or getpass.getuser(), reason=reason)
 
     rewound = run(move())
     print(json.dumps(asdict(rewound)) if as_json else _as_text(rewound), flush=True)

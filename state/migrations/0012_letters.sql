@@ -1,4 +1,4 @@
--- Dead letters: the jobs that redrive or discard them, and what became of each letter.
+-- What people do about records that were read: jobs that redrive or discard dead letters, and rewinds of groups.
 
 CREATE TABLE letter_jobs (
     job_id     text COLLATE "C" PRIMARY KEY,
@@ -48,3 +48,14 @@ CREATE TABLE letter_acts (
     PRIMARY KEY (letter_id, nth)
 );
 CREATE INDEX letter_acts_of_group ON letter_acts (group_name);
+
+CREATE TABLE rewinds (
+    rewind_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    group_name text NOT NULL,
+    topic      text NOT NULL,
+    asked_by   text NOT NULL,
+    reason     text NOT NULL,
+    moves      json NOT NULL, -- {"partition": [from, to], ...}
+    begun_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    moved_at   timestamptz -- NULL: it was begun, and perhaps refused
+);

@@ -186,6 +186,15 @@ class LetterBookContract:
         assert await shelf.book.acts(GROUP) == {}
         assert await shelf.work_off("t1") == [11]
 
+    async def test_what_is_tried_again_by_itself_by_now_is_left_alone(self, shelf: Shelf) -> None:
+        await shelf.parking.park(GROUP, "t1", record(10), wait_s=60, attempts=1, error="later")
+        [due] = await shelf.parking.due(GROUP, within_s=100, limit=1)
+        before = Blocked(due.parked_id, "t1", origin(10), "", 1, AT, 0)
+        for job_id, act in (("j1", Act.REDRIVE), ("j2", Act.DISCARD)):
+            await shelf.begin(job_id, blocking(before), act=act)
+            assert [letter.fate for letter in await shelf.book.take(job_id, 10)] == [Fate.GONE]
+        assert await shelf.parking.due(GROUP, within_s=0, limit=1) == []
+
     async def test_a_cancelled_job_takes_no_more(self, shelf: Shelf) -> None:
         await shelf.begin("j1", *[blocking(await shelf.block(ticket_id)) for ticket_id in ("t1", "t2")])
         await shelf.book.take("j1", 1)

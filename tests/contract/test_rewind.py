@@ -16,6 +16,7 @@ from contracts.errors import ContractBroken, SupportError
 from contracts.events import Event
 from contracts.topics import TICKETS
 from ops.rewind import Absence, Outlook, Rewinding, Unattended, target_of
+from state.rewinds import MemoryRewinds
 from tests.contract.worker.bench import Bench, until
 from tests.contract.worker.conftest import bench
 
@@ -58,6 +59,7 @@ async def rewinding(bench: Bench, absence: Absence | None = None) -> AsyncIterat
             bench.stores.leases,
             absence or Unattended(),
             codec,
+            MemoryRewinds(),
         )
 
 
@@ -78,7 +80,7 @@ async def test_a_running_group_set_back_to_the_beginning_does_nothing_twice(benc
         await until(bench.all_committed)
         handled = list(bench.agent.seen)
         async with rewinding(bench, shift) as group:
-            rewound, _ = await asyncio.gather(group.done("earliest"), bench.submit("new", "under way"))
+            rewound, _ = await asyncio.gather(group.done("earliest", by="mia"), bench.submit("new", "under way"))
         assert rewound.moved
         assert rewound.outlook.dropped >= 40
         assert rewound.outlook.skipped == rewound.outlook.unreadable == rewound.outlook.queued == 0
@@ -123,10 +125,12 @@ async def test_one_partition_is_moved_to_an_offset_and_the_others_stay(bench: Be
     before = await bench.committed()
     moved = max(before, key=lambda partition: before[partition])
     async with rewinding(bench) as group:
-        rewound = await group.done({moved: 1})
+        rewound = await group.done({moved: 1}, by="mia")
     [move] = rewound.moves
     assert move == Move(moved, 0, before[moved], before[moved], 1)
     assert await bench.committed() == before | {moved: 1}
+        [noted] = await group.book.latest(10)
+    assert (noted.by, noted.moves, noted.moved_at is not None) == ("mia", {moved: (before[moved], 1)}, True)
     assert rewound.outlook.dropped == before[moved] - 1
     async with bench.worker():
         await until(bench.all_committed)
@@ -157,7 +161,7 @@ async def test_the_beginning_is_where_the_topic_begins_now(bench: Bench) -> None
             {TopicPartition(bench.topic.name, p): RecordsToDelete(end - 1) for p, end in ends.items()}
         )
     async with rewinding(bench) as group:
-        rewound = await group.done("earliest")
+        rewound = await group.done("earliest", by="mia")
         assert rewound.outlook.dropped == len(ends)
         assert {move.partition: move.to for move in rewound.moves if move.ends} == {p: e - 1 for p, e in ends.items()}
         partition = min(ends)
@@ -174,7 +178,8 @@ async def test_a_group_with_members_is_not_moved(bench: Bench) -> None:
         before = await bench.committed()
         async with rewinding(bench) as group:
             with pytest.raises(SupportError, match="are in its group; they must leave it first"):
-                await group.done("earliest")
+                await group.done("earliest", by="mia")
+            assert [noted.moved_at for noted in await group.book.latest(10)] == [None]
         assert await bench.committed() == before
 
 
@@ -188,11 +193,11 @@ async def test_of_two_rewinds_of_a_group_at_once_one_is_refused(bench: Bench) ->
         async def of(self, group: str) -> AsyncIterator[None]:
             async with rewinding(bench) as other:
                 with pytest.raises(SupportError, match="somebody rewinds"):
-                    await other.done("earliest")
+                    await other.done("earliest", by="mia")
             yield
 
     async with rewinding(bench, Busy()) as group:
-        assert (await group.done("earliest")).moved
+        assert (await group.done("earliest", by="mia")).moved
 
 
 @pytest.mark.parametrize(
