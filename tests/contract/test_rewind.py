@@ -129,7 +129,7 @@ async def test_one_partition_is_moved_to_an_offset_and_the_others_stay(bench: Be
     [move] = rewound.moves
     assert move == Move(moved, 0, before[moved], before[moved], 1)
     assert await bench.committed() == before | {moved: 1}
-        [noted] = await group.book.latest(10)
+    [noted] = await group.book.latest(10)
     assert (noted.by, noted.moves, noted.moved_at is not None) == ("mia", {moved: (before[moved], 1)}, True)
     assert rewound.outlook.dropped == before[moved] - 1
     async with bench.worker():
