@@ -6,10 +6,17 @@ from collections import Counter
 import pytest
 
 from tests.system.house import House
+from tests.system.kit import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(240)]
 
 TICKETS = 60
+
+
+async def was_read_again(house: House) -> bool:
+    code, printed = await house.system.run("rewind", "triage", "--to", "earliest", "--dry-run", "--json")
+    assert code == 0, printed
+    return bool(json.loads(printed)["outlook"]["dropped"] == TICKETS + 1)
 
 
 async def test_set_back_to_the_beginning_a_group_pays_no_model_and_does_nothing_again(house: House) -> None:
@@ -31,6 +38,7 @@ async def test_set_back_to_the_beginning_a_group_pays_no_model_and_does_nothing_
     await house.publish_tickets({"ticket_id": "new", "body": "Where is my order? [ticket:new]"})
     await house.system.start_workers(("triage",))
     await house.until_outcomes(TICKETS + 1)
+    await until(lambda: was_read_again(house), "the end of the topic once more")
     await house.until_at_rest()
     after = Counter(call["ticket"] for call in house.system.paid_calls())
     assert {ticket: count for ticket, count in after.items() if ticket != "new"} == paid
