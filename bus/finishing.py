@@ -14,17 +14,13 @@ from bus.outcome import DeadLetter, Decided, Done, Duplicate, Later, Outcome
 from bus.parking import Scheduler
 from bus.relay import Relay
 from bus.settling import Settling
-from contracts.errors import SupportError, TenantMismatch, UnknownTenant, UnknownTicket, VersionConflict
+from contracts.errors import SupportError, VersionConflict
 from contracts.events import Event
+from contracts.letters import NOT_THE_TICKETS_OWN
 from contracts.ports import Parking, Settled, Settlement, Stored
 from contracts.ticket import Ticket
 
 _CONFLICTS = 10  # how often a step is decided again at once, on fresh state
-_NOT_THE_TICKETS_OWN = (
-    TenantMismatch,
-    UnknownTenant,
-    UnknownTicket,
-)  # a stranger's record must not stop somebody's ticket
 
 
 class Finishing:
@@ -154,7 +150,7 @@ class Finishing:
         if not isinstance(delivery.decoded, Event):
             self._settled(delivery)
             return
-        if isinstance(letter.error, _NOT_THE_TICKETS_OWN):
+        if isinstance(letter.error, NOT_THE_TICKETS_OWN):
             await self._queue_those_behind(delivery)  # should the ticket be parked all the same
             self._released(delivery)
             return

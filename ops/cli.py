@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.control_cli import control_app
+from ops.dlt_cli import dlt_app
 from ops.doctor_cli import doctor_app
 from ops.lag_cli import lag_app
 from ops.policy_cli import policy_app
 from ops.replay_cli import replay, replay_from
 from ops.review_cli import review_app
+from ops.rewind_cli import rewind
 from ops.running import run, told_in_a_sentence, until_signalled
 from ops.scaling_cli import scaling_app
 from ops.triage_cli import triage_app
@@ -44,6 +46,8 @@ app.add_typer(scaling_app)
 app.command()(replay)
 app.add_typer(lag_app)
 app.add_typer(doctor_app)
+app.add_typer(dlt_app, name="dlt")
+app.command()(rewind)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="A fixed port; else a free one, kept for next time.")]

@@ -4,10 +4,10 @@ import itertools
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
+from contracts.letters import Blocked, Origin
 from contracts.ports import ParkedRecord, Record
-
-_Place = tuple[str, int, int, int]
 
 
 @dataclass(slots=True)
@@ -18,12 +18,14 @@ class _Parked:
     record: Record
     attempts: int
     due_at: float | None  # by `clock`; None: a dead letter
-    followers: dict[_Place, tuple[int, Record]] = field(default_factory=dict)  # in order, each with its parked id
+    error: str
+    failed_at: datetime
+    followers: dict[Origin, tuple[int, Record]] = field(default_factory=dict)  # in order, each with its parked id
 
 
 @dataclass(slots=True)
 class MemoryParking:
-    """Parking; `clock` counts seconds and stands for the database's. It keeps no errors: nobody can ask for them."""
+    """Parking; `clock` counts seconds and stands for the database's."""
 
     clock: Callable[[], float] = time.monotonic
     _groups: dict[str, dict[str, _Parked]] = field(default_factory=dict)
@@ -33,11 +35,11 @@ class MemoryParking:
         self, group: str, ticket_id: str, record: Record, *, wait_s: float, attempts: int, error: str
     ) -> None:
         """Park a ticket behind a record that is to be tried again; see the port. A dead letter stays one."""
-        self._enter(group, ticket_id, record, attempts, self.clock() + wait_s)
+        self._enter(group, ticket_id, record, attempts, self.clock() + wait_s, error)
 
     async def block(self, group: str, ticket_id: str, record: Record, *, attempts: int, error: str) -> None:
         """Park a ticket behind a record that is a dead letter; see the port."""
-        self._enter(group, ticket_id, record, attempts, None)
+        self._enter(group, ticket_id, record, attempts, None, error)
 
     async def queue(self, group: str, followers: Sequence[tuple[str, Record]]) -> Sequence[bool]:
         """Put records at the end of their tickets' queues, once each; see the port."""
@@ -76,24 +78,63 @@ class MemoryParking:
             for _, record in parked.followers.values():
                 yield ticket_id, record, parked.due_at is not None, False
 
+    def blocked(self, group: str) -> Sequence[Blocked]:
+        """The tickets that wait behind a dead letter, longest ago first."""
+        blocked = [(ticket_id, one) for ticket_id, one in self._tickets(group).items() if one.due_at is None]
+        found = [
+            Blocked(
+                one.parked_id,
+                ticket_id,
+                _origin(one.record),
+                one.error,
+                one.attempts,
+                one.failed_at,
+                len(one.followers),
+            )
+            for ticket_id, one in blocked
+        ]
+        return sorted(found, key=lambda one: (one.failed_at, one.parked_id))
+
+    def kept(self, group: str, ticket_id: str, parked_id: int) -> Record | None:
+        """The first record of a ticket's queue, if it has this id."""
+        parked = self._tickets(group).get(ticket_id)
+        return parked.record if parked is not None and parked.parked_id == parked_id else None
+
+    def is_queued(self, group: str, ticket_id: str, origin: Origin) -> bool:
+        """Whether a record is in the ticket's queue and no dead letter there."""
+        parked = self._tickets(group).get(ticket_id)
+        if parked is None:
+            return False
+        is_first = _origin(parked.record) == origin and parked.due_at is not None
+        return is_first or origin in parked.followers
+
+    def free(self, group: str, ticket_id: str, parked_id: int) -> None:
+        """Make a dead letter due at once, with no try spent."""
+        parked = self._tickets(group)[ticket_id]
+        if parked.parked_id == parked_id:
+            parked.attempts, parked.due_at = 0, self.clock()
+
     def _tickets(self, group: str) -> dict[str, _Parked]:
         return self._groups.setdefault(group, {})
 
-    def _enter(self, group: str, ticket_id: str, record: Record, attempts: int, due_at: float | None) -> None:
-        parked = self._tickets(group).get(ticket_id)
+    def _enter(
+        self, group: str, ticket_id: str, record: Record, attempts: int, due_at: float | None, error: str
+    ) -> None:
+        parked, now = self._tickets(group).get(ticket_id), datetime.now(UTC)
         if parked is None:
-            self._tickets(group)[ticket_id] = _Parked(next(self._ids), record, attempts, due_at)
-        elif _place(parked.record) != _place(record):
+            self._tickets(group)[ticket_id] = _Parked(next(self._ids), record, attempts, due_at, error, now)
+        elif _origin(parked.record) != _origin(record):
             self._follow(group, ticket_id, record)
         elif parked.due_at is not None:
             parked.attempts, parked.due_at = max(parked.attempts, attempts), due_at
+            parked.error, parked.failed_at = error, now
 
     def _follow(self, group: str, ticket_id: str, record: Record) -> bool:
         parked = self._tickets(group).get(ticket_id)
         if parked is None:
             return False
-        if _place(record) != _place(parked.record) and _place(record) not in parked.followers:
-            parked.followers[_place(record)] = (next(self._ids), record)
+        if _origin(record) != _origin(parked.record) and _origin(record) not in parked.followers:
+            parked.followers[_origin(record)] = (next(self._ids), record)
         return True
 
     def _move_up(self, parked: _Parked) -> bool:
@@ -102,7 +143,7 @@ class MemoryParking:
             return False
         first = next(iter(parked.followers))
         parked.parked_id, parked.record = parked.followers.pop(first)
-        parked.attempts, parked.due_at = 0, self.clock()
+        parked.attempts, parked.due_at, parked.error = 0, self.clock(), ""
         return True
 
     def _first(self, group: str, ticket_id: str) -> ParkedRecord:
@@ -111,6 +152,5 @@ class MemoryParking:
         return ParkedRecord(parked.parked_id, ticket_id, parked.record, parked.attempts, due_in_s)
 
 
-def _place(record: Record) -> _Place:
-    """Ticket and timestamp tell a record from that of a topic created anew, whose offsets begin again."""
-    return record.topic, record.partition, record.offset, record.timestamp
+def _origin(record: Record) -> Origin:
+    return Origin(record.topic, record.partition, record.offset, record.timestamp)

@@ -237,9 +237,10 @@ def _storable(error: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _parked(row: asyncpg.Record) -> ParkedRecord:
+def record_in(row: asyncpg.Record) -> Record:
+    """The record that a row of either table holds."""
     headers = ((name, None if value is None else base64.b64decode(value)) for name, value in json.loads(row["headers"]))
-    record = Record(
+    return Record(
         topic=row["topic"],
         partition=row["partition"],
         offset=row["kafka_offset"],
@@ -249,4 +250,7 @@ def _parked(row: asyncpg.Record) -> ParkedRecord:
         value=row["value"],
         headers=tuple(headers),
     )
-    return ParkedRecord(row["parked_id"], row["ticket_id"], record, row["attempts"], row["due_in_s"])
+
+
+def _parked(row: asyncpg.Record) -> ParkedRecord:
+    return ParkedRecord(row["parked_id"], row["ticket_id"], record_in(row), row["attempts"], row["due_in_s"])
