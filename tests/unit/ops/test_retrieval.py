@@ -7,7 +7,8 @@ from typing import cast
 import asyncpg
 import pytest
 
-from ops.retrieval import installed_embedder, policy_search
+from ops.embedding import installed_embedder
+from ops.retrieval import policy_search
 from ops.settings import Settings
 
 NO_POOL = cast(asyncpg.Pool, None)  # nothing is read before the first search
