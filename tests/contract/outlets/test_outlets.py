@@ -8,6 +8,7 @@ import json
 import shutil
 import ssl
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -61,7 +62,7 @@ class Outside:
         return await self.attempts.begin(self.command, None, self.outlet.name, lease_s=60)
 
 
-class OutletContract:
+class OutletContract(ABC):
     """What every outlet keeps to."""
 
     async def test_a_command_that_is_sent_twice_is_carried_out_once(self, at: Outside) -> None:
@@ -108,20 +109,25 @@ class OutletContract:
 
     # what the servers are told, and what they saw
 
+    @abstractmethod
     def carried(self, at: Outside) -> int:
-        raise NotImplementedError
+        """How often the command was carried out."""
 
+    @abstractmethod
     def tries(self, at: Outside) -> int:
-        raise NotImplementedError
+        """How often the server was spoken to."""
 
+    @abstractmethod
     def refuse(self, at: Outside) -> None:
-        raise NotImplementedError
+        """Have the next try refused for good."""
 
+    @abstractmethod
     def put_off(self, at: Outside) -> None:
-        raise NotImplementedError
+        """Have the next try told to come again."""
 
+    @abstractmethod
     def hang(self, at: Outside) -> None:
-        raise NotImplementedError
+        """Have the server never answer."""
 
 
 class TestSmtp(OutletContract):
