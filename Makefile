@@ -13,10 +13,11 @@ DRILL ?= --runs 200
 demo: $(VENV)/.installed
 	$(BIN)/switchyard demo
 
-# One run of pytest over everything, so that its last line tells all. What cannot run fails: nothing is skipped silently.
+# One run of pytest over everything, so that its last line tells all: what needs services in one process, the rest in
+# another. What cannot run fails: nothing is skipped silently.
 test: lint
 	SWITCHYARD_REQUIRE_SERVICES=1 $(BIN)/python -m tests.services.prepare
-	SWITCHYARD_REQUIRE_SERVICES=1 $(BIN)/python -m pytest --durations=10
+	SWITCHYARD_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -n 2 --dist loadscope --durations=10
 
 check: lint
 	$(BIN)/python -m pytest -q -n auto -m "not ($(SERVICES))"

@@ -9,10 +9,11 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.services import choice
 from tests.services.native import Service, ServiceUnavailable
@@ -44,6 +45,39 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         "every_postgres"
     )
     metafunc.parametrize("postgres_kind", kinds if everywhere else kinds[:1], scope="session")
+
+
+class ServicesTogether(LoadScopeScheduling):
+    """Keeps what may need services in one process, where tests run in several: no service is started twice."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file.startswith("tests/unit/") else "services"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ServicesTogether | None:
+    """With --dist loadscope, the services are the scope."""
+    return ServicesTogether(config, log) if config.getoption("dist") == "loadscope" else None
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the process that prints the summary what it is to tell of services."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["services"] = session.config.stash.get(STORY, [])
+
+
+class FromWorkers:
+    """What the processes of a parallel run tell."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Keep what one of them told of services."""
+        node.config.stash.setdefault(STORY, []).extend(getattr(node, "workeroutput", {}).get("services", []))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Listen to the processes of a parallel run."""
+    config.pluginmanager.register(FromWorkers())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
