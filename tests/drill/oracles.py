@@ -308,7 +308,9 @@ def nothing_stored_is_lost(evidence: Evidence) -> Iterator[Violation]:
 def it_comes_to_rest(evidence: Evidence) -> Iterator[Violation]:
     """I6."""
     if evidence.recovery_s is None:
-        yield Violation("I6", f"not at rest within {evidence.limit_s:g} s: {evidence.why_not_at_rest}")
+        yield Violation(
+            "I6", f"not at rest, and nothing settled for {evidence.limit_s:g} s: {evidence.why_not_at_rest}"
+        )
 
 
 def nothing_in_the_journal_is_bought_again(evidence: Evidence) -> Iterator[Violation]:
