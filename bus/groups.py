@@ -16,6 +16,7 @@ from aiokafka.errors import (
 )
 
 from bus.connection import BROKEN, KafkaConnection
+from bus.offset_fetch import committed_offsets
 from contracts.errors import BusUnavailable, Misconfigured
 
 _TIMEOUT_S = 10.0
@@ -58,12 +59,8 @@ class Groups:
 
     async def committed(self, group: str, topic: str) -> Mapping[int, int]:
         """The offsets the group committed in the topic, where it did."""
-        found = await _answered(lambda: self._admin.list_consumer_group_offsets(group))
-        return {
-            partition.partition: one.offset
-            for partition, one in found.items()
-            if partition.topic == topic and one.offset >= 0
-        }
+        found = await _answered(lambda: committed_offsets(self._admin, group))
+        return {place.partition: offset for place, offset in found.items() if place.topic == topic}
 
     async def describe(self, group: str, topic: str) -> Group:
         """The group's state and members."""

@@ -18,6 +18,7 @@ from bus.connection import KafkaConnection
 from bus.delivery import Delivery, size_of
 from bus.frontier import Frontiers
 from bus.identity import Identity
+from bus.offset_fetch import heed_refusals
 from bus.options import WorkerOptions
 from bus.static_member import under_own_name
 from bus.unreadable import unreadable_at
@@ -96,6 +97,7 @@ class Membership:
         try:
             async with asyncio.timeout(_REQUEST_TIMEOUT_S):
                 await self._consumer.start()
+            heed_refusals(self._consumer)
             with under_own_name(self._consumer, self._options.instance_id):
                 self._consumer.subscribe([self._topic], listener=_Rebalances(self))
                 await self._poll_until(stopping)

@@ -12,6 +12,7 @@ from aiokafka.errors import CommitFailedError, IllegalGenerationError, Rebalance
 
 from bus.closing import close_consumer
 from bus.connection import BROKEN, KafkaConnection
+from bus.offset_fetch import heed_refusals
 from contracts.errors import BusUnavailable, SupportError
 from contracts.ports import Record
 
@@ -117,6 +118,7 @@ async def offsets_of(connection: KafkaConnection, group: str, topic: str) -> Asy
     try:
         async with _bounded(topic):
             await consumer.start()
+            heed_refusals(consumer)
             consumer.assign([TopicPartition(topic, 0)])
             await consumer.end_offsets([TopicPartition(topic, 0)])
             await consumer._client.force_metadata_update()

@@ -19,6 +19,7 @@ from bus.connection import KafkaConnection
 from bus.groups import Group
 from bus.lag import GroupLag, LagReader, lag_reader
 from bus.publisher import Publisher
+from bus.rewinding import offsets_of
 from contracts.errors import BusUnavailable, Misconfigured
 from contracts.events import TicketSubmitted
 from contracts.topics import Topic, dead_letters_of
@@ -28,7 +29,7 @@ from state.memory_tickets import MemoryTickets
 from state.progress import MemoryProgress
 from state.stores import memory_stores
 from tests.contract.kafka_way import AddressTap, way_to
-from tests.drill.taps import _frames
+from tests.drill.taps import OFFSET_FETCH, _frames
 
 
 @pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
@@ -188,6 +189,23 @@ class LeaderlessTap(AddressTap):
         if number != self.leaderless:
             return (error, number, leader, *rest)
         return (LeaderNotAvailableError.errno, number, -1, *rest)
+
+
+async def test_a_coordinator_that_is_loading_is_not_taken_for_one_that_has_no_offsets(place: Place) -> None:
+    await place.put(40)
+    async with offsets_of(place.connection, place.group, place.topic.name) as offsets:
+        await offsets.commit(await offsets.moves("latest"))
+    async with way_to(place.connection.bootstrap_servers) as way:
+        way.meddle(OFFSET_FETCH, 14, times=2)
+        async with place.reader(way.connection) as reader:
+            seen = await reader.look()
+        assert way.mischief.done == 2
+        way.meddle(OFFSET_FETCH, 14, times=2)
+        async with offsets_of(way.connection, place.group, place.topic.name) as offsets:
+            moves = await offsets.moves("earliest")
+        assert way.mischief.done == 4
+    assert [row.committed for row in seen.partitions] == [move.ends for move in moves]
+    assert [move.now for move in moves] == [move.ends for move in moves]
 
 
 async def test_a_partition_without_a_leader_spoils_one_row(place: Place) -> None:

@@ -145,12 +145,20 @@ async def kafka_killed(run: "Run") -> None:
 
 async def coordinator_errors(run: "Run") -> None:
     """Row 10: the coordinator has moved, is loading, or knows neither member nor generation."""
-    keys = (taps.OFFSET_COMMIT, taps.HEARTBEAT, taps.JOIN_GROUP, taps.SYNC_GROUP, taps.FIND_COORDINATOR)
+    keys = (
+        taps.OFFSET_COMMIT,
+        taps.OFFSET_FETCH,
+        taps.HEARTBEAT,
+        taps.JOIN_GROUP,
+        taps.SYNC_GROUP,
+        taps.FIND_COORDINATOR,
+    )
     for _ in range(3):
         key = run.rng.choice(keys)
         errors = {
             taps.FIND_COORDINATOR: (15,),
             taps.JOIN_GROUP: (_NOT_COORDINATOR, _LOADING, _UNKNOWN_MEMBER),
+            taps.OFFSET_FETCH: (_NOT_COORDINATOR, _LOADING),
         }.get(key, (_NOT_COORDINATOR, _LOADING, _REBALANCING, _UNKNOWN_MEMBER, _ILLEGAL_GENERATION))
         error = run.rng.choice(errors)
         if key == taps.OFFSET_COMMIT or error == _REBALANCING:

@@ -5,15 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from aiokafka.protocol.api import Response
-from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 from aiokafka.protocol.produce import ProduceRequest
 
-PRODUCE, OFFSET_COMMIT, FIND_COORDINATOR, JOIN_GROUP, HEARTBEAT, SYNC_GROUP = 0, 8, 10, 11, 12, 14
+PRODUCE, OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR, JOIN_GROUP, HEARTBEAT, SYNC_GROUP = 0, 8, 9, 10, 11, 12, 14
 _KNOWN = (
     ProduceRequest,
     OffsetCommitRequest,
+    OffsetFetchRequest,
     FindCoordinatorRequest,
     JoinGroupRequest,
     HeartbeatRequest,
@@ -126,6 +127,8 @@ def with_error(asked: Asked, body: bytes, error: int) -> bytes:
     response = _response_type(asked).decode(body)
     if hasattr(response, "error_code"):
         response.error_code = error
+        if asked.api_key == OFFSET_FETCH:  # as Kafka does, which then tells no offsets
+            response.topics = []
     else:
         response.topics = [(name, [(p, error, *rest) for p, _, *rest in parts]) for name, parts in _topics(response)]
     return response.encode()

@@ -12,8 +12,10 @@ from bus.consumer import Worker, WorkerOptions
 from contracts.errors import BusUnavailable, Misconfigured, StoreUnavailable
 from contracts.events import Event
 from contracts.topics import Topic, dead_letters_of
+from state.stores import memory_stores
 from tests.contract.kafka_way import way_to
 from tests.contract.worker.bench import LIMIT_S, Answering, Bench, until
+from tests.drill.taps import OFFSET_FETCH
 from tests.services.native import Service
 
 pytestmark = pytest.mark.kafka
@@ -180,6 +182,25 @@ async def test_a_topic_made_anew_behind_a_workers_back_loses_nothing(bench: Benc
         await until(the_new_ones_are_answered)
         await until(bench.all_committed)
     assert len(await bench.replies("t1")) == 13
+
+
+@pytest.mark.parametrize("error", [14, 15, 16], ids=["loading", "not-available", "another-broker-is"])
+async def test_a_coordinator_that_cannot_tell_offsets_is_not_taken_for_one_that_has_none(
+    bench: Bench, kafka_bootstrap: str, error: int
+) -> None:
+    """aiokafka looks at the offsets of an answer alone, and would read the whole topic again."""
+    async with bench.worker():
+        for number in range(3):
+            await bench.submit("t1", f"old {number}")
+        await until(bench.all_committed)
+    async with way_to(kafka_bootstrap) as way:
+        way.meddle(OFFSET_FETCH, error, times=8)  # more than one for each partition
+        forgetful = replace(bench, connection=way.connection, stores=memory_stores())  # it would take them for new
+        async with forgetful.worker():
+            await bench.submit("t1", "new")
+            await until(bench.all_committed)
+        assert way.mischief.done == 8
+    assert await forgetful.replies("t1") == ["new"]
 
 
 async def test_a_restart_of_kafka_is_lived_through(bench: Bench, kafka_server: Service) -> None:
