@@ -14,7 +14,8 @@ from ops.embedded.account import account_for, let_in, let_read
 from ops.embedded.installed import postgres_installation
 from ops.embedded.password import password_kept_in
 from ops.embedded.ports import LOOPBACK
-from ops.embedded.process import OUR_OWN, DidNotStart, Program, Started, spawn, tail
+from ops.embedded.process import OUR_OWN, DidNotStart, Program, Started, spawn
+from ops.logs import tail
 
 MAJOR = "18"
 _STATUS_LINE = 7  # of postmaster.pid; what `pg_ctl --wait` looks at too

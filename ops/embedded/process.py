@@ -13,10 +13,8 @@ from typing import BinaryIO, NamedTuple
 from contracts.errors import Misconfigured
 from ops.embedded import launch
 from ops.embedded.proc import MARKER, StillRunning
+from ops.logs import last_words, open_log
 
-LOG_LIMIT_BYTES = 10 * 1024 * 1024
-_TAIL_LINES = 8
-_TAIL_BYTES = 4096
 _POLL_S = 0.02
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 10.0
@@ -137,7 +135,7 @@ class Child:
     async def _bring_up(self) -> None:
         try:
             await self._program.prepare()
-            with _open_log(self._stack_dir, self.name) as output:
+            with self._opened_log() as output:
                 logged_before = output.tell()
                 process = self._process = await self._spawn(output)
             await self._until_ready(process, Started(process.pid, Path(output.name), logged_before))
@@ -163,10 +161,12 @@ class Child:
         limit = asyncio.get_running_loop().time() + self._program.ready_within_s
         while not await self._program.ready(started):
             if process.returncode is not None:
-                raise DidNotStart(f"{self.name} did not come up ({_how(process.returncode)}); {self._last_words()}")
+                raise DidNotStart(
+                    f"{self.name} did not come up ({_how(process.returncode)}); {last_words(self._log_path)}"
+                )
             if asyncio.get_running_loop().time() > limit:
                 within = f"{self._program.ready_within_s:g} s"
-                raise DidNotStart(f"{self.name} was not ready within {within}; {self._last_words()}")
+                raise DidNotStart(f"{self.name} was not ready within {within}; {last_words(self._log_path)}")
             await asyncio.sleep(_POLL_S)
 
     async def _ended_within(self, seconds: float) -> bool:
@@ -189,10 +189,21 @@ class Child:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
-    def _last_words(self) -> str:
-        path = _log_path(self._stack_dir, self.name)
-        lines = tail(path)
-        return f"{path} ends with:\n" + "\n".join(lines) if lines else f"{path} is empty"
+    @property
+    def _log_path(self) -> Path:
+        return self._stack_dir / "logs" / f"{self.name}.log"
+
+    def _opened_log(self) -> BinaryIO:
+        self._log_path.parent.mkdir(mode=0o700, exist_ok=True)
+        return open_log(self._log_path)
+
+
+def tied(
+    command: Sequence[str], *, account: Account = OUR_OWN, orphan_signal: signal.Signals = signal.SIGKILL
+) -> Sequence[str]:
+    """The command that becomes another one, which gets a signal when this process dies."""
+    script = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(int(orphan_signal))]
+    return [*script, *map(str, account), *command]
 
 
 async def spawn(
@@ -207,9 +218,7 @@ async def spawn(
 ) -> asyncio.subprocess.Process:
     """Start a member of a stack, which gets a signal when this process dies."""
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(int(orphan_signal))),
-        *map(str, account),
-        *command,
+        *tied(command, account=account, orphan_signal=orphan_signal),
         env={**env, MARKER: str(stack_dir)},
         cwd=cwd,
         stdin=asyncio.subprocess.DEVNULL,
@@ -217,26 +226,6 @@ async def spawn(
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
-
-
-def tail(path: Path) -> list[str]:
-    """The last lines of a log."""
-    with path.open("rb") as log:
-        size = log.seek(0, os.SEEK_END)
-        log.seek(max(0, size - _TAIL_BYTES))
-        return log.read().decode(errors="replace").splitlines()[-_TAIL_LINES:]
-
-
-def _log_path(stack_dir: Path, name: str) -> Path:
-    return stack_dir / "logs" / f"{name}.log"
-
-
-def _open_log(stack_dir: Path, name: str) -> BinaryIO:
-    path = _log_path(stack_dir, name)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
-        os.replace(path, path.with_suffix(".log.1"))
-    return path.open("ab")
 
 
 def _how(code: int) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.embedded import proc, process
+from ops import logs
+from ops.embedded import proc
 from ops.embedded.process import Child, DidNotStart, Program, Started
 
 pytestmark = pytest.mark.system
@@ -157,11 +158,11 @@ async def test_a_log_that_grew_too_long_is_set_aside_at_the_next_start(tmp_path:
     log = tmp_path / "logs" / "child.log"
     log.parent.mkdir()
     with log.open("wb") as file:
-        file.truncate(process.LOG_LIMIT_BYTES + 1)
+        file.truncate(logs.LIMIT_BYTES + 1)
     async with running(python(OBEDIENT), tmp_path):
         pass
     assert log.read_text() == "ready\ndrained\n"
-    assert log.with_suffix(".log.1").stat().st_size == process.LOG_LIMIT_BYTES + 1
+    assert log.with_suffix(".log.1").stat().st_size == logs.LIMIT_BYTES + 1
 
 
 async def test_members_and_trees_are_found_and_ended(tmp_path: Path) -> None:
