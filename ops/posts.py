@@ -63,8 +63,8 @@ class Post:
         self._due_s = 0.0  # before that it is not started again
 
     @property
-    def is_failing(self) -> bool:
-        """Whether its worker ended by itself, and none was at work for long since."""
+    def has_failed(self) -> bool:
+        """Whether a worker of it ended by itself."""
         return self._failures > 0
 
     @property

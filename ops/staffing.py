@@ -56,7 +56,7 @@ async def _until_there(supervisor: Supervisor, keeping: asyncio.Task[None], cont
     while missing := await _missing(supervisor, controls, began):
         if keeping.done():
             keeping.result()
-        for post in supervisor.failing():
+        for post in supervisor.failed():
             raise DidNotStart(f"{post.agent} did not come up; {last_words(post.output)}")
         if time.monotonic() - began > _READY_WITHIN_S:
             raise DidNotStart(f"{', '.join(missing)} did not come up within {_READY_WITHIN_S:g} s")

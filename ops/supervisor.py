@@ -68,9 +68,9 @@ class Supervisor:
         """The processes that are at work."""
         return [post.pid for post in self._posts.values() if post.is_taken() and post.pid is not None]
 
-    def failing(self) -> list[Post]:
-        """The posts whose worker ended by itself, and none was at work for long since."""
-        return [post for post in self._posts.values() if post.is_failing]
+    def failed(self) -> list[Post]:
+        """The posts of which a worker ended by itself."""
+        return [post for post in self._posts.values() if post.has_failed]
 
     def _adopt(self) -> None:
         """Find the posts of a supervisor before this one."""

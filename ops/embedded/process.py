@@ -41,27 +41,12 @@ async def _nothing() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """A child that runs and may not be ready yet."""
-
-    pid: int
-    log: Path
-    logged_before: int  # bytes that earlier runs wrote
-
-    def has_said(self, line_start: bytes) -> bool:
-        """Whether it wrote a line that begins like this."""
-        with self.log.open("rb") as log:
-            log.seek(self.logged_before)
-            return any(line.startswith(line_start) for line in log)
-
-
-@dataclass(frozen=True, slots=True)
 class Program:
     """How a child is run. Its output goes to `logs/NAME.log`; it gets a session of its own, which no Ctrl-C reaches."""
 
     name: str
     command: Sequence[str]
-    ready: Callable[[Started], Awaitable[bool]]  # asked until it says yes
+    ready: Callable[[int], Awaitable[bool]]  # asked with its process id until it says yes
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     cwd: Path | None = None
     account: Account = OUR_OWN
@@ -136,9 +121,8 @@ class Child:
         try:
             await self._program.prepare()
             with self._opened_log() as output:
-                logged_before = output.tell()
                 process = self._process = await self._spawn(output)
-            await self._until_ready(process, Started(process.pid, Path(output.name), logged_before))
+            await self._until_ready(process)
         except BaseException as error:  # also when the start is called off: nothing may stay behind
             await self._end_now()
             if isinstance(error, OSError | StillRunning):
@@ -157,9 +141,9 @@ class Child:
             orphan_signal=program.kill_signal,
         )
 
-    async def _until_ready(self, process: asyncio.subprocess.Process, started: Started) -> None:
+    async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
         limit = asyncio.get_running_loop().time() + self._program.ready_within_s
-        while not await self._program.ready(started):
+        while not await self._program.ready(process.pid):
             if process.returncode is not None:
                 raise DidNotStart(
                     f"{self.name} did not come up ({_how(process.returncode)}); {last_words(self._log_path)}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ops.embedded.ports import LOOPBACK
-from ops.embedded.process import Program, Started
+from ops.embedded.process import Program
 from ops.embedded.ready import answers, written
 
 PYTHON = (sys.executable, "-P", "-m")  # -P: a folder here that is called like a package of ours is not meant
@@ -27,7 +27,7 @@ def standin(stack_dir: Path, port: int) -> Program:
 def _server(name: str, command: Sequence[str], port: int, stack_dir: Path) -> Program:
     port_file = stack_dir / name / "port"
 
-    async def listens(_started: Started) -> bool:
+    async def listens(_pid: int) -> bool:
         return written(port_file) and await answers(port)
 
     async def forget_the_last_run() -> None:
