@@ -37,11 +37,11 @@ async def staffed(
         return tied(command(agent, number, lock))
 
     folder, environment = stack.folder / "workers", {**os.environ, MARKER: str(stack.folder)}
-    stopping, looked = asyncio.Event(), asyncio.Event()
+    stopping = asyncio.Event()
     async with database(settings) as pool:
         controls, scales = PostgresControls(pool), PostgresScales(pool)
         with supervisor_of(folder, 1, settings, scales, command=tied_worker, environment=environment) as supervisor:
-            keeping = asyncio.create_task(supervisor.run(stopping, looked.set))
+            keeping = asyncio.create_task(supervisor.run(stopping, lambda: None))
             try:
                 await _until_there(supervisor, keeping, controls)
                 yield keeping
