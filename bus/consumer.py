@@ -1,9 +1,11 @@
 """A worker: one process's share of an agent's consumer group, from records to settled tickets."""
 
 import asyncio
+import os
+import socket
+import time
 import uuid
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
 
 from bus.admin import require_topics
@@ -17,6 +19,7 @@ from bus.engine import Engine
 from bus.expiry import Sweep
 from bus.finishing import Finishing
 from bus.options import WorkerOptions
+from bus.pace import Pace
 from bus.parking import Scheduler
 from bus.pipeline import pipeline
 from bus.publisher import Publisher
@@ -30,18 +33,6 @@ from contracts.ticket import Signature
 from contracts.topics import CATALOGUE, Topic, dead_letter_topic
 
 _LARGEST_BACKLOG = 2000  # steps to be stored, or records to be published, above which no handler starts
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """How a worker is."""
-
-    lanes: int  # handlers that may run at once
-    running: int  # handlers that do
-    in_hand: int  # records fetched and not settled
-    settled: int  # deliveries that ran and are done with, since it began
-    partitions: tuple[int, ...]  # of which something was begun
-    held_up: str  # why nothing new starts; '' when it does
 
 
 class Worker:
@@ -65,7 +56,6 @@ class Worker:
         options = options or WorkerOptions()
         self._agent_is_held_up = held_up
         self._group = agent.name
-        self._lanes = options.lanes
         self._connection = connection
         self._topic = topic
         self._drain_timeout_s = options.drain_timeout_s
@@ -74,6 +64,8 @@ class Worker:
         self._name = options.name or f"{agent.name}-{owner}"
         self._version = agent.version
         self._lanes = options.lanes
+        self._course = Course()
+        self._pace = Pace()
         self._publisher = Publisher(connection)
         self._relay = Relay(stores.outbox, stores.leases, self._publisher, owner)
         self._settling = Settling(stores.tickets, lambda: self._relay.owner, self._stored, failed=self._fail)
@@ -127,19 +119,6 @@ class Worker:
         """Set when the group has dealt out its partitions, perhaps none to us."""
         return self._engine.started
 
-    @property
-    def condition(self) -> Condition:
-        """How it is, at this moment."""
-        engine = self._engine
-        return Condition(
-            lanes=self._lanes,
-            running=engine.lanes.running,
-            in_hand=engine.frontiers.unsettled(),
-            settled=engine.settled_count,
-            partitions=tuple(sorted(engine.frontiers.partitions())),
-            held_up=self._held_up_by(),
-        )
-
     def stop(self) -> None:
         """Ask `run` to finish what is in flight, commit, leave the group and return."""
         self._engine.stop()
@@ -153,30 +132,36 @@ class Worker:
         async with self._publisher:
             await self._unless_stopped(outlast(self._require_topics))
             await self._unless_stopped(outlast(self._steering.comply))  # before the first record
-            async with asyncio.TaskGroup() as tasks:
-                background = [
-                    tasks.create_task(work)
-                    for work in (
-                        self._relay.run(),
-                        self._admission.run(),
-                        self._scheduler.run(),
-                        self._sweep.run(),
-                        self._steering.run(),
-                        self._until_failed(),
-                    )
-                ]
-                await self._engine.run()
-                await self._finishing.cancel()
-                await self._settling.cancel()
-                await self._relay.drained(self._drain_timeout_s)
-                for task in background:
-                    task.cancel()
-            await self._steering.leave()
+            try:
+                await self._work()
+            finally:
+                await self._steering.leave()
+
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(work)
+                for work in (
+                    self._relay.run(),
+                    self._admission.run(),
+                    self._scheduler.run(),
+                    self._sweep.run(),
+                    self._steering.run(),
+                    self._until_failed(),
+                )
+            ]
+            await self._engine.run()
+            await self._finishing.cancel()
+            await self._settling.cancel()
+            await self._relay.drained(self._drain_timeout_s)
+            for task in background:
+                task.cancel()
 
     # --- what ops may ask for -----------------------------------------------------------------------------
 
     def steer(self, course: Course) -> None:
         """Do what is wanted; nothing changes when that is done already."""
+        self._course = course
         self._engine.resize(course.lanes or self._lanes)
         if course.mode is Mode.DRAINED:
             self._engine.leave()
@@ -195,13 +180,20 @@ class Worker:
 
     def presence(self) -> Presence:
         """How this worker is."""
+        engine = self._engine
         return Presence(
             worker=self._name,
             group=self._group,
             version=self._version,
+            host=socket.gethostname(),
+            process_id=os.getpid(),
             mode=self._mode(),
-            lanes=self._engine.limit,
-            in_flight=self._engine.lanes.running,
+            lanes=engine.limit,
+            running=engine.lanes.running,
+            in_hand=engine.frontiers.unsettled(),
+            settled_per_s=self._pace.at(time.monotonic(), engine.settled_count),
+            held_up=self._held_up_by(),
+            partitions=tuple(sorted(engine.frontiers.partitions())),
         )
 
     def _mode(self) -> Mode:
@@ -246,6 +238,8 @@ class Worker:
         """Why nothing new starts, for people; '' when it does."""
         if self._engine.stopping.is_set():
             return "it is stopping"
+        if self._takes_nothing():
+            return str(self._course)
         if self._settling.backlog > _LARGEST_BACKLOG:
             return "the store does not keep up"
         if self._relay.backlog > _LARGEST_BACKLOG:

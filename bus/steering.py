@@ -67,7 +67,8 @@ class Steering:
         """Tell that the worker ends; where the store is away, its silence will."""
         try:
             async with asyncio.timeout(_LEAVE_TIMEOUT_S):
-                await self._controls.leave(self._steered.presence().worker)
+                own = self._steered.presence()
+                await self._controls.leave(own.group, own.worker)
         except (Outage, TimeoutError) as error:
             _log.info("the worker's end was not noted: %s", error)
 
@@ -118,7 +119,7 @@ class Steering:
             return False, f"the database did not answer in time: {error}"
         now = self._steered.presence()
         _log.info("%s ordered %s: %s", order.by or "somebody", order.type_name(), now.mode)
-        return True, f"{now.mode}, {now.lanes} lanes, {now.in_flight} in flight"
+        return True, f"{now.mode}, {now.lanes} lanes, {now.running} in flight"
 
     async def _answer(self, order: ControlOrder, done: bool, detail: str) -> None:
         worker = self._steered.presence().worker

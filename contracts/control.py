@@ -29,17 +29,27 @@ class Course:
     by: str = ""  # who ordered the mode
     reason: str = ""
 
+    def __str__(self) -> str:
+        """The mode, who ordered it and why: for people."""
+        return f"{self.mode} by {self.by or 'somebody'}" + (f": {self.reason}" if self.reason else "")
+
 
 @dataclass(frozen=True, slots=True)
 class Presence:
     """A worker as it tells of itself, again and again."""
 
-    worker: str  # its name: no other living worker has it
+    worker: str  # its name: no other living worker of its group has it
     group: str
     version: str  # the agent's
+    host: str
+    process_id: int
     mode: Mode
-    lanes: int  # handlers that may be in flight at once
-    in_flight: int
+    lanes: int  # handlers that may run at once
+    running: int  # handlers that do
+    in_hand: int  # records fetched and not settled
+    settled_per_s: float  # lately
+    held_up: str = ""  # why it starts nothing; '' when it does
+    partitions: tuple[int, ...] = ()  # of which something was begun
 
 
 @dataclass(frozen=True, slots=True)

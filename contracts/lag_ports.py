@@ -1,8 +1,7 @@
-"""What lag is told from besides Kafka: which records a group has finished, parked or given up, and who works at it."""
+"""What lag is told from besides Kafka: which records a group has finished, parked or given up."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import NamedTuple, Protocol
 
 
@@ -54,33 +53,3 @@ class ProgressStore(Protocol):
 
     async def progress(self, group: str, topic: str, asked: Sequence[Asked]) -> Progress:
         """All of it as of one moment. Tens of thousands of records may be asked for at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerReport:
-    """What one worker said of itself."""
-
-    worker: str
-    group: str
-    host: str
-    process_id: int
-    lanes: int  # handlers that may run at once
-    running: int  # handlers that do
-    in_hand: int  # records fetched and not settled
-    settled_per_s: float  # lately
-    held_up: str = ""  # why it starts nothing; '' when it does
-    partitions: tuple[int, ...] = ()
-    at: datetime | None = None  # when it was stored, by the database's clock
-
-
-class WorkerReports(Protocol):
-    """What workers said of themselves lately."""
-
-    async def report(self, report: WorkerReport) -> None:
-        """Put it in place of what the worker said before."""
-
-    async def withdraw(self, worker: str) -> None:
-        """Forget a worker that leaves."""
-
-    async def of(self, group: str, *, within_s: float) -> Sequence[WorkerReport]:
-        """What the group's workers said within so many seconds, by their names; older ones are dead or frozen."""

@@ -257,8 +257,8 @@ class Controls(Protocol):
     async def workers(self, group: str, *, within_s: float) -> Sequence[Seen]:
         """A group's workers that reported within so many seconds and did not leave, by name."""
 
-    async def leave(self, worker: str) -> None:
-        """Note that a worker ended."""
+    async def leave(self, group: str, worker: str) -> None:
+        """Note that a worker of a group ended."""
 
 
 class Scales(Protocol):

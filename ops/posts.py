@@ -11,10 +11,12 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from ops.logs import open_log
 
 _log = logging.getLogger(__name__)
 
@@ -43,12 +45,15 @@ class Post:
         command: Command,
         patience: Patience,
         clock: Callable[[], float] = time.monotonic,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        """`environment`: its worker's; None: this process's."""
         self.agent = agent
         self.number = number
+        self.output = folder / f"{agent}-{number}.log"
         self._lock = folder / f"{agent}-{number}.lock"
-        self._output = folder / f"{agent}-{number}.log"
         self._command = command
+        self._environment = environment
         self._patience = patience
         self._clock = clock
         self._child: subprocess.Popen[bytes] | None = None  # None too when another supervisor started it
@@ -56,6 +61,11 @@ class Post:
         self._told_s: float | None = None  # it was asked to drain
         self._failures = 0
         self._due_s = 0.0  # before that it is not started again
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a worker of it ended by itself."""
+        return self._failures > 0
 
     @property
     def pid(self) -> int | None:
@@ -101,9 +111,10 @@ class Post:
         descriptor = self._locked()
         try:
             os.ftruncate(descriptor, 0)
-            with self._output.open("ab") as output:
+            with open_log(self.output) as output:
                 self._child = subprocess.Popen(
                     self._command(self.agent, self.number, descriptor),
+                    env=self._environment,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -125,7 +136,7 @@ class Post:
             self._due_s = now_s + pause_s
             _log.warning(
                 "worker %d of %s ended by itself and is started again in %.1f s; %s says why",
-                *(self.number, self.agent, pause_s, self._output),
+                *(self.number, self.agent, pause_s, self.output),
             )
         self._since_s = self._told_s = None
 

@@ -23,7 +23,7 @@ def main() -> None:
     log_to_stderr(agent, logging.INFO, worker=number)
     trace_records()
     with told_in_a_sentence():
-        settings = read_settings()
+        settings = own_settings(read_settings(), number)
         run(until_signalled(lambda stopping: _work(agent, number, settings, stopping)))
 
 
@@ -31,6 +31,14 @@ async def _work(agent: str, number: int, settings: Settings, stopping: asyncio.E
     log = logging.getLogger("ops")
     called = worker_name(agent, number)
     await work(agent, settings, stopping, lambda: log.info("%s is ready", called), called=called)
+
+
+def own_settings(settings: Settings, number: int) -> Settings:
+    """The settings of the worker at a post: as a static member of Kafka it has an id of its own."""
+    if settings.kafka.instance_id is None:
+        return settings
+    kafka = settings.kafka.model_copy(update={"instance_id": f"{settings.kafka.instance_id}-{number}"})
+    return settings.model_copy(update={"kafka": kafka})
 
 
 def worker_name(agent: str, number: int) -> str:

@@ -16,6 +16,7 @@ from ops.posts import Command, Patience, Post
 CLOSING_S = 20.0  # for a worker to leave Kafka and the databases once its drain is over
 
 _LOOK_EVERY_S = 0.5
+_DRAINED_EVERY_S = 0.05
 _LOCK = re.compile(r"(?P<agent>[a-z_]+)-(?P<number>\d+)\.lock")
 
 _log = logging.getLogger(__name__)
@@ -37,16 +38,21 @@ class Supervisor:
         patience: Patience,
         *,
         command: Command = run_worker,
+        environment: Mapping[str, str] | None = None,
         look_every_s: float = _LOOK_EVERY_S,
     ) -> None:
-        """`wanted`: how many workers each agent is to have. Of an agent that it does not name none is touched."""
+        """`wanted`: how many workers each agent is to have. Of an agent that it does not name none is touched.
+
+        `environment`: the workers'; None: this process's.
+        """
         self._folder = folder
         self._wanted = wanted
         self._patience = patience
         self._command = command
+        self._environment = environment
         self._look_every_s = look_every_s
         self._posts: dict[tuple[str, int], Post] = {}
-        self._last: Mapping[str, int] = {}
+        self.last_wanted: Mapping[str, int] = {}  # as far as known
         self._is_away = False
 
     async def run(self, stopping: asyncio.Event, looked: Callable[[], None]) -> None:
@@ -62,6 +68,10 @@ class Supervisor:
         """The processes that are at work."""
         return [post.pid for post in self._posts.values() if post.is_taken() and post.pid is not None]
 
+    def failed(self) -> list[Post]:
+        """The posts of which a worker ended by itself."""
+        return [post for post in self._posts.values() if post.has_failed]
+
     def _adopt(self) -> None:
         """Find the posts of a supervisor before this one."""
         for path in sorted(self._folder.iterdir()):
@@ -72,17 +82,17 @@ class Supervisor:
 
     async def _look(self) -> None:
         try:
-            self._last = await self._wanted()
+            self.last_wanted = await self._wanted()
             self._is_away = False
         except Outage as error:
             if not self._is_away:
                 _log.warning("keeping the workers there are: %s", error)
             self._is_away = True
-        for agent, count in self._last.items():
+        for agent, count in self.last_wanted.items():
             for number in range(1, count + 1):
                 self._post(agent, number).keep()
         for post in self._posts.values():
-            if post.number > self._last.get(post.agent, post.number):
+            if post.number > self.last_wanted.get(post.agent, post.number):
                 post.let_go()
 
     async def _drain(self) -> None:
@@ -91,12 +101,14 @@ class Supervisor:
             working = [post for post in working if not post.let_go()]
             if not working:
                 return
-            await asyncio.sleep(self._look_every_s)
+            await asyncio.sleep(_DRAINED_EVERY_S)
 
     def _post(self, agent: str, number: int) -> Post:
         place = (agent, number)
         if place not in self._posts:
-            self._posts[place] = Post(self._folder, agent, number, self._command, self._patience)
+            self._posts[place] = Post(
+                self._folder, agent, number, self._command, self._patience, environment=self._environment
+            )
         return self._posts[place]
 
     async def _is_set_soon(self, stopping: asyncio.Event) -> bool:
@@ -109,7 +121,7 @@ class Supervisor:
 def supervising(folder: Path) -> Iterator[None]:
     """Be the one supervisor of a folder. Raises Misconfigured: another one is, or the folder cannot be used."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # logs may quote a customer
         descriptor = os.open(folder / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise Misconfigured(f"the folder {folder} cannot be used: {error.strerror}") from error

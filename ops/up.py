@@ -10,7 +10,8 @@ from contracts.topics import all_topics
 from ops.embedded.ports import Ports
 from ops.embedded.stack import Addresses, EmbeddedStack
 from ops.settings import PREFIX, Settings, read_settings
-from ops.wiring import AGENTS, INBOXES, database, kafka_connection
+from ops.staffing import staffed
+from ops.wiring import INBOXES, database, kafka_connection
 from state.shop import has_orders
 from state.shop_files import ShopExport, load_shop
 
@@ -25,9 +26,10 @@ async def serve(
     """Keep the stack up until `stopping` is set, then drain it. Calls `ready` with the addresses once it works."""
     with_standin = not has_provider_key(read_settings())
     async with EmbeddedStack(data_dir, with_standin=with_standin, ports=ports) as stack:
-        await start_agents(stack, first_shop)
-        ready(printed(stack.addresses))
-        await stack.run_until(stopping)
+        settings = await prepare(stack, first_shop)
+        async with staffed(stack, settings) as keeping:
+            ready(printed(stack.addresses))
+            await stack.run_until(stopping, keeping)
 
 
 def has_provider_key(settings: Settings) -> bool:
@@ -53,14 +55,12 @@ def worker_environment(addresses: Addresses) -> Mapping[str, str]:
     return {PREFIX + name: value for name, value in found.items()}
 
 
-async def start_agents(stack: EmbeddedStack, first_shop: Callable[[], ShopExport]) -> Settings:
-    """Bring topics and tables up to date, load a shop where there is none, then start one worker of every agent."""
-    environment = worker_environment(stack.addresses)
-    os.environ.update(environment)
+async def prepare(stack: EmbeddedStack, first_shop: Callable[[], ShopExport]) -> Settings:
+    """Bring topics and tables up to date and load a shop where there is none; then workers may start."""
+    os.environ.update(worker_environment(stack.addresses))
     settings = read_settings()
     topics = all_topics(INBOXES)
     await asyncio.gather(apply_topics(kafka_connection(settings.kafka), topics), _give_a_shop(settings, first_shop))
-    await stack.start_workers(tuple(AGENTS), environment)
     return settings
 
 

@@ -24,7 +24,6 @@ from contracts.models import Degrade
 from contracts.ports import Agent, ChatModel, PolicySearch, Reviews, Shop
 from contracts.values import Tier
 from ops.housekeeping import Housekeeping, in_background, retention
-from ops.reporting import Reporting
 from ops.review_timeouts import ReviewTimeouts
 from ops.settings import KafkaSettings, LlmSettings, Settings
 from ops.versions import agent_version
@@ -35,7 +34,6 @@ from state.pool import open_pool
 from state.reviews import PostgresReviews
 from state.shop import PostgresShop
 from state.stores import postgres_stores
-from state.worker_reports import PostgresWorkerReports
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,7 +87,7 @@ async def worker(name: str, settings: Settings, *, called: str = "") -> AsyncIte
         stores = postgres_stores(pool)
         housekeeping = Housekeeping(PostgresHousekeeping(pool).prune, stores.leases, keep)
         await open_until_stop.enter_async_context(in_background(housekeeping))
-        engine = Worker(
+        yield Worker(
             agent,
             stores,
             kafka_connection(settings.kafka),
@@ -104,9 +102,6 @@ async def worker(name: str, settings: Settings, *, called: str = "") -> AsyncIte
             ),
             held_up=needs.are_away,
         )
-        reporting = Reporting(name, lambda: engine.condition, PostgresWorkerReports(pool))
-        await open_until_stop.enter_async_context(in_background(reporting))
-        yield engine
 
 
 @dataclass(slots=True)

@@ -24,15 +24,19 @@ ORDER BY kind = 'SetConcurrency', nth DESC
 """
 
 _REPORT = """
-INSERT INTO workers (worker, group_name, version, mode, lanes, in_flight)
-VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT (worker) DO UPDATE SET
-    group_name = excluded.group_name, version = excluded.version, mode = excluded.mode,
-    lanes = excluded.lanes, in_flight = excluded.in_flight, seen_at = excluded.seen_at
+INSERT INTO workers (
+    worker, group_name, version, host, process_id, mode, lanes, running, in_hand, settled_per_s, held_up, partitions
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+ON CONFLICT (group_name, worker) DO UPDATE SET
+    version = excluded.version, host = excluded.host, process_id = excluded.process_id, mode = excluded.mode,
+    lanes = excluded.lanes, running = excluded.running, in_hand = excluded.in_hand,
+    settled_per_s = excluded.settled_per_s, held_up = excluded.held_up, partitions = excluded.partitions,
+    seen_at = excluded.seen_at
 """
 
 _WORKERS = """
-SELECT worker, group_name, version, mode, lanes, in_flight,
+SELECT worker, group_name, version, host, process_id, mode, lanes, running, in_hand, settled_per_s, held_up, partitions,
        extract(epoch FROM clock_timestamp() - seen_at)::float8 AS silent_s
 FROM workers
 WHERE group_name = $1 AND seen_at > clock_timestamp() - make_interval(secs => $2)
@@ -40,7 +44,10 @@ ORDER BY worker
 """
 
 # What workers that were killed left behind goes along.
-_LEAVE = "DELETE FROM workers WHERE worker = $1 OR seen_at < clock_timestamp() - interval '1 day'"
+_LEAVE = """
+DELETE FROM workers
+WHERE (group_name = $1 AND worker = $2) OR seen_at < clock_timestamp() - interval '1 day'
+"""
 
 _MODES = {Pause.__name__: Mode.PAUSED, Resume.__name__: Mode.RUNNING, Drain.__name__: Mode.DRAINED}
 
@@ -73,33 +80,50 @@ class PostgresControls:
 
     async def report(self, presence: Presence) -> None:
         """Note that a worker is there."""
-        about = (presence.worker, presence.group, presence.version)
         async with borrowed(self.pool) as connection:
-            await connection.execute(_REPORT, *about, presence.mode.value, presence.lanes, presence.in_flight)
+            await connection.execute(
+                _REPORT,
+                presence.worker,
+                presence.group,
+                presence.version,
+                presence.host,
+                presence.process_id,
+                presence.mode.value,
+                presence.lanes,
+                presence.running,
+                presence.in_hand,
+                presence.settled_per_s,
+                presence.held_up,
+                list(presence.partitions),
+            )
 
     async def workers(self, group: str, *, within_s: float) -> Sequence[Seen]:
         """A group's workers that reported lately, by name."""
         async with borrowed(self.pool) as connection:
             rows = await connection.fetch(_WORKERS, group, within_s)
-        return [
-            Seen(
-                Presence(
-                    worker=row["worker"],
-                    group=row["group_name"],
-                    version=row["version"],
-                    mode=Mode(row["mode"]),
-                    lanes=row["lanes"],
-                    in_flight=row["in_flight"],
-                ),
-                row["silent_s"],
-            )
-            for row in rows
-        ]
+        return [Seen(_presence(row), row["silent_s"]) for row in rows]
 
-    async def leave(self, worker: str) -> None:
-        """Note that a worker ended."""
+    async def leave(self, group: str, worker: str) -> None:
+        """Note that a worker of a group ended."""
         async with borrowed(self.pool) as connection:
-            await connection.execute(_LEAVE, worker)
+            await connection.execute(_LEAVE, group, worker)
+
+
+def _presence(row: asyncpg.Record) -> Presence:
+    return Presence(
+        worker=row["worker"],
+        group=row["group_name"],
+        version=row["version"],
+        host=row["host"],
+        process_id=row["process_id"],
+        mode=Mode(row["mode"]),
+        lanes=row["lanes"],
+        running=row["running"],
+        in_hand=row["in_hand"],
+        settled_per_s=row["settled_per_s"],
+        held_up=row["held_up"],
+        partitions=tuple(row["partitions"]),
+    )
 
 
 @dataclass(slots=True)
@@ -108,7 +132,7 @@ class MemoryControls:
 
     clock: Callable[[], float] = time.monotonic
     _orders: dict[str, ControlOrder] = field(default_factory=dict)
-    _workers: dict[str, tuple[Presence, float]] = field(default_factory=dict)  # and when it was seen
+    _workers: dict[tuple[str, str], tuple[Presence, float]] = field(default_factory=dict)  # and when it was seen
 
     async def give(self, order: ControlOrder) -> None:
         """Keep an order; one that is known by its id changes nothing."""
@@ -124,7 +148,7 @@ class MemoryControls:
 
     async def report(self, presence: Presence) -> None:
         """Note that a worker is there."""
-        self._workers[presence.worker] = (presence, self.clock())
+        self._workers[presence.group, presence.worker] = (presence, self.clock())
 
     async def workers(self, group: str, *, within_s: float) -> Sequence[Seen]:
         """A group's workers that reported lately, by name."""
@@ -132,9 +156,9 @@ class MemoryControls:
         seen = [Seen(presence, now - at) for _, (presence, at) in sorted(self._workers.items())]
         return [one for one in seen if one.presence.group == group and one.silent_s < within_s]
 
-    async def leave(self, worker: str) -> None:
-        """Note that a worker ended."""
-        self._workers.pop(worker, None)
+    async def leave(self, group: str, worker: str) -> None:
+        """Note that a worker of a group ended."""
+        self._workers.pop((group, worker), None)
 
 
 def _after(course: Course, order: ControlOrder) -> Course:

@@ -23,7 +23,8 @@ from ops.demo.shop import demo_shop
 from ops.demo.tickets import DemoTicket, sample_tickets
 from ops.embedded.stack import EmbeddedStack
 from ops.settings import read_settings
-from ops.up import has_provider_key, start_agents
+from ops.staffing import staffed
+from ops.up import has_provider_key, prepare
 from ops.wiring import kafka_connection
 
 TIME_LIMIT_S = 80.0
@@ -78,14 +79,14 @@ async def run_demo(stopping: asyncio.Event, console: Console) -> DemoReport:
         task = progress.add_task("starting PostgreSQL, Valkey, the broker and the agents", total=watch.expected)
         standin = not has_provider_key(read_settings())
         async with EmbeddedStack(Path(directory), with_standin=standin, log=progress.console.print) as stack:
-            settings = await start_agents(stack, demo_shop)
+            settings = await prepare(stack, demo_shop)
             connection = kafka_connection(settings.kafka)
-            progress.update(task, description="answering tickets")
             async with follow(connection, OUTCOMES.name, from_start=True) as outcomes, Publisher(connection) as out:
-                started = time.monotonic()
-                await _answer_all(watch, outcomes, out, stopping, lambda n: progress.update(task, completed=n))
-                elapsed_s = time.monotonic() - started
-                await stack.stop_workers()
+                async with staffed(stack, settings):
+                    progress.update(task, description="answering tickets")
+                    started = time.monotonic()
+                    await _answer_all(watch, outcomes, out, stopping, lambda n: progress.update(task, completed=n))
+                    elapsed_s = time.monotonic() - started
                 for record in await outcomes.rest():
                     watch.saw(record)
     report = DemoReport(watch.rows(), elapsed_s)

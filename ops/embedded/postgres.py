@@ -14,7 +14,8 @@ from ops.embedded.account import account_for, let_in, let_read
 from ops.embedded.installed import postgres_installation
 from ops.embedded.password import password_kept_in
 from ops.embedded.ports import LOOPBACK
-from ops.embedded.process import OUR_OWN, DidNotStart, Program, Started, spawn, tail
+from ops.embedded.process import OUR_OWN, DidNotStart, Program, spawn
+from ops.logs import tail
 
 MAJOR = "18"
 _STATUS_LINE = 7  # of postmaster.pid; what `pg_ctl --wait` looks at too
@@ -93,9 +94,9 @@ class Postgres:
             if await _exit_code(process) != 0:
                 raise DidNotStart("the PostgreSQL cluster cannot be created:\n" + "\n".join(tail(Path(output.name))))
 
-    async def _is_ready(self, started: Started) -> bool:
+    async def _is_ready(self, pid: int) -> bool:
         lines = _postmaster_file(self._cluster)
-        return len(lines) > _STATUS_LINE and lines[0] == str(started.pid) and lines[_STATUS_LINE].strip() == "ready"
+        return len(lines) > _STATUS_LINE and lines[0] == str(pid) and lines[_STATUS_LINE].strip() == "ready"
 
     async def _forget_the_last_server(self) -> None:
         """End what is left of a server that was killed, and its lock, whose pid may be anybody's by now."""

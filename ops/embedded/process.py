@@ -13,10 +13,8 @@ from typing import BinaryIO, NamedTuple
 from contracts.errors import Misconfigured
 from ops.embedded import launch
 from ops.embedded.proc import MARKER, StillRunning
+from ops.logs import last_words, open_log
 
-LOG_LIMIT_BYTES = 10 * 1024 * 1024
-_TAIL_LINES = 8
-_TAIL_BYTES = 4096
 _POLL_S = 0.02
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 10.0
@@ -43,27 +41,12 @@ async def _nothing() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """A child that runs and may not be ready yet."""
-
-    pid: int
-    log: Path
-    logged_before: int  # bytes that earlier runs wrote
-
-    def has_said(self, line_start: bytes) -> bool:
-        """Whether it wrote a line that begins like this."""
-        with self.log.open("rb") as log:
-            log.seek(self.logged_before)
-            return any(line.startswith(line_start) for line in log)
-
-
-@dataclass(frozen=True, slots=True)
 class Program:
     """How a child is run. Its output goes to `logs/NAME.log`; it gets a session of its own, which no Ctrl-C reaches."""
 
     name: str
     command: Sequence[str]
-    ready: Callable[[Started], Awaitable[bool]]  # asked until it says yes
+    ready: Callable[[int], Awaitable[bool]]  # asked with its process id until it says yes
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     cwd: Path | None = None
     account: Account = OUR_OWN
@@ -137,10 +120,9 @@ class Child:
     async def _bring_up(self) -> None:
         try:
             await self._program.prepare()
-            with _open_log(self._stack_dir, self.name) as output:
-                logged_before = output.tell()
+            with self._opened_log() as output:
                 process = self._process = await self._spawn(output)
-            await self._until_ready(process, Started(process.pid, Path(output.name), logged_before))
+            await self._until_ready(process)
         except BaseException as error:  # also when the start is called off: nothing may stay behind
             await self._end_now()
             if isinstance(error, OSError | StillRunning):
@@ -159,14 +141,16 @@ class Child:
             orphan_signal=program.kill_signal,
         )
 
-    async def _until_ready(self, process: asyncio.subprocess.Process, started: Started) -> None:
+    async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
         limit = asyncio.get_running_loop().time() + self._program.ready_within_s
-        while not await self._program.ready(started):
+        while not await self._program.ready(process.pid):
             if process.returncode is not None:
-                raise DidNotStart(f"{self.name} did not come up ({_how(process.returncode)}); {self._last_words()}")
+                raise DidNotStart(
+                    f"{self.name} did not come up ({_how(process.returncode)}); {last_words(self._log_path)}"
+                )
             if asyncio.get_running_loop().time() > limit:
                 within = f"{self._program.ready_within_s:g} s"
-                raise DidNotStart(f"{self.name} was not ready within {within}; {self._last_words()}")
+                raise DidNotStart(f"{self.name} was not ready within {within}; {last_words(self._log_path)}")
             await asyncio.sleep(_POLL_S)
 
     async def _ended_within(self, seconds: float) -> bool:
@@ -189,10 +173,21 @@ class Child:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
-    def _last_words(self) -> str:
-        path = _log_path(self._stack_dir, self.name)
-        lines = tail(path)
-        return f"{path} ends with:\n" + "\n".join(lines) if lines else f"{path} is empty"
+    @property
+    def _log_path(self) -> Path:
+        return self._stack_dir / "logs" / f"{self.name}.log"
+
+    def _opened_log(self) -> BinaryIO:
+        self._log_path.parent.mkdir(mode=0o700, exist_ok=True)
+        return open_log(self._log_path)
+
+
+def tied(
+    command: Sequence[str], *, account: Account = OUR_OWN, orphan_signal: signal.Signals = signal.SIGKILL
+) -> Sequence[str]:
+    """The command that becomes another one, which gets a signal when this process dies."""
+    script = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(int(orphan_signal))]
+    return [*script, *map(str, account), *command]
 
 
 async def spawn(
@@ -207,9 +202,7 @@ async def spawn(
 ) -> asyncio.subprocess.Process:
     """Start a member of a stack, which gets a signal when this process dies."""
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(int(orphan_signal))),
-        *map(str, account),
-        *command,
+        *tied(command, account=account, orphan_signal=orphan_signal),
         env={**env, MARKER: str(stack_dir)},
         cwd=cwd,
         stdin=asyncio.subprocess.DEVNULL,
@@ -217,26 +210,6 @@ async def spawn(
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
-
-
-def tail(path: Path) -> list[str]:
-    """The last lines of a log."""
-    with path.open("rb") as log:
-        size = log.seek(0, os.SEEK_END)
-        log.seek(max(0, size - _TAIL_BYTES))
-        return log.read().decode(errors="replace").splitlines()[-_TAIL_LINES:]
-
-
-def _log_path(stack_dir: Path, name: str) -> Path:
-    return stack_dir / "logs" / f"{name}.log"
-
-
-def _open_log(stack_dir: Path, name: str) -> BinaryIO:
-    path = _log_path(stack_dir, name)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
-        os.replace(path, path.with_suffix(".log.1"))
-    return path.open("ab")
 
 
 def _how(code: int) -> str:

@@ -1,16 +1,13 @@
-"""The children that are Python of our own: the broker, the model stand-in and the agents' workers."""
+"""The children that are Python of our own: the broker and the model stand-in."""
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ops.embedded.ports import LOOPBACK
-from ops.embedded.process import Program, Started
+from ops.embedded.process import Program
 from ops.embedded.ready import answers, written
-
-READY = b'{"ready"'
-"""How the line begins that a worker writes once it takes records."""
 
 PYTHON = (sys.executable, "-P", "-m")  # -P: a folder here that is called like a package of ours is not meant
 
@@ -27,30 +24,10 @@ def standin(stack_dir: Path, port: int) -> Program:
     return _server("standin", [*PYTHON, "llm.standin", *arguments], port, stack_dir)
 
 
-def worker(name: str, command: Sequence[str], env: Mapping[str, str], drain_s: float) -> Program:
-    """How one worker is run; it drains on SIGTERM, for as long as it is given."""
-
-    async def has_said_so(started: Started) -> bool:
-        return started.has_said(READY)
-
-    return Program(
-        name=name,
-        command=command,
-        ready=has_said_so,
-        env={**_environment(), **env},
-        stop_within_s=drain_s,
-    )
-
-
-def run_agent(agent: str) -> Sequence[str]:
-    """The command that runs one worker of an agent."""
-    return [*PYTHON, "ops.cli", "run", agent, "--json"]
-
-
 def _server(name: str, command: Sequence[str], port: int, stack_dir: Path) -> Program:
     port_file = stack_dir / name / "port"
 
-    async def listens(_started: Started) -> bool:
+    async def listens(_pid: int) -> bool:
         return written(port_file) and await answers(port)
 
     async def forget_the_last_run() -> None:

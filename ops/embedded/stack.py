@@ -1,10 +1,9 @@
-"""The embedded stack: PostgreSQL, Valkey, the broker, the stand-in and the workers, up together and down together."""
+"""The embedded stack: PostgreSQL, Valkey, the broker and the stand-in, up together and down together."""
 
 import asyncio
 import os
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,21 +48,20 @@ class EmbeddedStack:
         *,
         with_standin: bool,
         ports: Ports = Ports(),  # noqa: B008 — frozen
-        drain_s: float = 30.0,
         log: Callable[[str], None] = _to_stderr,
-        worker_command: Callable[[str], Sequence[str]] = servers.run_agent,
     ) -> None:
         self._dir = data_dir.expanduser().resolve()
         self._log = log
         self._with_standin = with_standin
         self._ports = ports
-        self._drain_s = drain_s
-        self._worker_command = worker_command
         self._services: list[Child] = []
-        self._workers: list[Child] = []
-        self._names: Counter[str] = Counter()
         self._open = AsyncExitStack()
         self._addresses: Addresses | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The data directory."""
+        return self._dir
 
     @property
     def addresses(self) -> Addresses:
@@ -82,31 +80,19 @@ class EmbeddedStack:
                 opening.push_async_callback(self._end_strays)
                 opening.push_async_callback(_stop, self._services)
                 await self._start_services()
-                opening.push_async_callback(self.stop_workers)
                 self._open = opening.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Drain the workers, then stop the services, and leave no process behind."""
+        """Stop the services, and leave no process behind."""
         await self._open.aclose()
 
-    async def start_workers(self, agents: Sequence[str], extra_env: Mapping[str, str]) -> None:
-        """Start a worker for each agent named, twice for one named twice, and return when all take records.
-
-        Raises DidNotStart: one of them ended or said nothing; the others are stopped when the stack is.
-        """
-        await self._start([self._worker(agent, extra_env) for agent in agents], self._workers)
-
-    async def stop_workers(self) -> None:
-        """Drain every worker; the services stay up."""
-        await _stop(self._workers)
-
-    async def run_until(self, stopping: asyncio.Event) -> None:
-        """Keep everything up until the event is set."""
-        children = (*self._services, *self._workers)
-        waits = [asyncio.create_task(stopping.wait()), *(asyncio.create_task(c.crashed()) for c in children)]
+    async def run_until(self, stopping: asyncio.Event, beside: asyncio.Task[None]) -> None:
+        """Keep everything up until the event is set, or what runs beside it ends: then with its error."""
+        crashes = (asyncio.create_task(child.crashed()) for child in self._services)
+        waits = [asyncio.create_task(stopping.wait()), asyncio.create_task(_ended(beside)), *crashes]
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for finished in done:
@@ -120,8 +106,7 @@ class EmbeddedStack:
 
         Empty but on Linux.
         """
-        children = (*self._services, *self._workers)
-        running = {child.name: proc.tree(child.pid) for child in children if child.pid is not None}
+        running = {child.name: proc.tree(child.pid) for child in self._services if child.pid is not None}
         trees = {"up": [os.getpid()], **running}
         sizes = {name: sum(map(proc.memory_bytes, pids)) for name, pids in trees.items()}
         return {name: size for name, size in sizes.items() if size}
@@ -137,25 +122,18 @@ class EmbeddedStack:
         ]
         if self._with_standin:
             programs.append(servers.standin(self._dir, ports.standin))
-        await self._start(programs, self._services)
+        await self._start(programs)
         self._addresses = self._addresses_at(ports, password)
 
-    async def _start(self, programs: Iterable[Program], among: list[Child]) -> None:
-        """Start all at the same time. `among` are those that are stopped together."""
-        children = [Child(program, self._dir, self._log) for program in programs]
-        among.extend(children)
+    async def _start(self, programs: Iterable[Program]) -> None:
+        """Start all at the same time."""
+        self._services.extend(Child(program, self._dir, self._log) for program in programs)
         try:
             async with asyncio.TaskGroup() as group:
-                for child in children:
+                for child in self._services:
                     group.create_task(child.start())
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from failed
-
-    def _worker(self, agent: str, env: Mapping[str, str]) -> Program:
-        self._names[agent] += 1
-        count = self._names[agent]
-        name = agent if count == 1 else f"{agent}-{count}"
-        return servers.worker(name, self._worker_command(agent), env, self._drain_s)
 
     def _addresses_at(self, ports: ChosenPorts, password: str) -> Addresses:
         return Addresses(
@@ -171,6 +149,11 @@ class EmbeddedStack:
         if strays:
             self._log(f"ending {len(strays)} processes left behind in {self._dir}")
             await proc.end(strays)
+
+
+async def _ended(beside: asyncio.Task[None]) -> None:
+    """Wait for a task without taking it along when nobody waits any more."""
+    await asyncio.shield(beside)
 
 
 async def _stop(children: list[Child]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ops.embedded.installed import valkey_server
 from ops.embedded.ports import LOOPBACK
-from ops.embedded.process import Program, Started
+from ops.embedded.process import Program
 from ops.embedded.ready import says
 
 
@@ -17,7 +17,7 @@ def program(stack_dir: Path, port: int, password: str) -> Program:
     async def write_config() -> None:
         _write_privately(config, _config(directory, port, password))
 
-    async def answers(_started: Started) -> bool:
+    async def answers(_pid: int) -> bool:
         return await says(port, f"AUTH {password}\r\nPING\r\nQUIT\r\n".encode(), b"+PONG")
 
     return Program(

@@ -144,4 +144,4 @@ def _answer_in(record: Any, order: ControlOrder) -> Answer | None:
 
 def _told(seen: Seen) -> str:
     presence = seen.presence
-    return f"{presence.mode} with {presence.in_flight} in flight {seen.silent_s:.0f} s ago"
+    return f"{presence.mode} with {presence.running} in flight {seen.silent_s:.0f} s ago"

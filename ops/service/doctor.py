@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
 
+from contracts.control import Mode
 from contracts.errors import SupportError
 from contracts.values import Tier
 from ops.service.lag import AgentLag, lag_now
@@ -148,14 +149,16 @@ def of_agent(lag: AgentLag) -> Iterator[Finding]:
     """What is wrong with one agent's group."""
     about, work = f"agent {lag.agent}", lag.open + lag.waiting
     start = f"`switchyard run {lag.agent}`"
-    if not lag.group.members:
+    if lag.held_up:
+        ordered = any(worker.mode in (Mode.PAUSED, Mode.DRAINED) for worker in lag.workers)
+        mend = f"`switchyard resume {lag.agent}`" if ordered else "mend what it names"
+        yield Finding(Severity.WARNING, about, f"nothing new is started: {lag.held_up}", mend)
+    elif not lag.group.members:
         severity = Severity.FAULT if work else Severity.WARNING
         yield Finding(severity, about, f"it has no workers, and {work} records to handle", start)
     elif lag.group.state in _REBALANCING:
         says = "its group is dealing out its partitions; where that lasts, its workers come and go"
         yield Finding(Severity.WARNING, about, says, f"`switchyard lag {lag.agent} --watch`, and its workers' logs")
-    elif lag.paused:
-        yield Finding(Severity.WARNING, about, f"nothing new is started: {lag.paused}", "mend what it names")
     elif work and lag.drain_s is None and lag.oldest_s > _STUCK_AFTER_S:
         says = f"nothing was settled lately, though {work} records wait, the oldest for {lag.oldest_s:.0f} s"
         yield Finding(Severity.FAULT, about, says, f"look at its workers' logs and restart them: {start}")

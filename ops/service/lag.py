@@ -11,13 +11,14 @@ from opentelemetry import metrics
 from bus.codec import Codec
 from bus.groups import Group
 from bus.lag import GroupLag, LagReader, PartitionLag, lag_reader
+from contracts.control import Presence
 from contracts.errors import Misconfigured
-from contracts.lag_ports import WorkerReport, WorkerReports
-from ops.reporting import FRESH_S
+from contracts.ports import Controls
+from ops.service.control import THERE_WITHIN_S
 from ops.settings import Settings
 from ops.wiring import AGENTS, database, kafka_connection
+from state.controls import PostgresControls
 from state.progress import PostgresProgress
-from state.worker_reports import PostgresWorkerReports
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class AgentLag:
     topic: str
     group: Group
     partitions: Sequence[PartitionLag]
-    workers: Sequence[WorkerReport]  # those that said something lately
+    workers: Sequence[Presence]  # those that were heard of lately
     letters_written: int  # records of its dead-letter topic, those redriven or discarded too
     at_s: float  # seconds since 1970
 
@@ -87,12 +88,16 @@ class AgentLag:
         return work / self.pace_per_s if self.pace_per_s > 0 else None
 
     @property
+    def held_up(self) -> str:
+        """Why its workers start nothing; '' when one does, or none is there."""
+        reasons = {worker.held_up for worker in self.workers}
+        return "" if "" in reasons else ", ".join(sorted(reasons))
+
+    @property
     def paused(self) -> str:
         """Why nothing new is started; '' when it is."""
-        if not self.group.members:
-            return f"it has no workers; `switchyard run {self.agent}` starts one"
-        reasons = {worker.held_up for worker in self.workers}
-        return ", ".join(sorted(reasons)) if reasons and "" not in reasons else ""
+        nobody = "" if self.group.members else f"it has no workers; `switchyard run {self.agent}` starts one"
+        return self.held_up or nobody
 
     def as_document(self) -> dict[str, Any]:
         """The lag as JSON values: the same numbers as the metrics."""
@@ -162,14 +167,14 @@ async def watching(agents: Sequence[str], settings: Settings) -> AsyncIterator[L
     codec, gauges = Codec(settings.agents.default_deadline), Gauges()
     connection = kafka_connection(settings.kafka)
     async with database(settings) as pool, contextlib.AsyncExitStack() as stack:
-        store, reports = PostgresProgress(pool), PostgresWorkerReports(pool)
+        store, controls = PostgresProgress(pool), PostgresControls(pool)
         readers = {
             agent: await stack.enter_async_context(lag_reader(connection, agent, AGENTS[agent].reads, store, codec))
             for agent in agents
         }
 
         async def look() -> Sequence[AgentLag]:
-            lags = [await _look(agent, reader, reports) for agent, reader in readers.items()]
+            lags = [await _look(agent, reader, controls) for agent, reader in readers.items()]
             gauges.set(lags)
             return lags
 
@@ -182,9 +187,9 @@ async def lag_now(agents: Sequence[str], settings: Settings) -> Sequence[AgentLa
         return await look()
 
 
-async def _look(agent: str, reader: LagReader, reports: WorkerReports) -> AgentLag:
+async def _look(agent: str, reader: LagReader, controls: Controls) -> AgentLag:
     found: GroupLag = await reader.look()
-    workers = await reports.of(agent, within_s=FRESH_S)
+    workers = [seen.presence for seen in await controls.workers(agent, within_s=THERE_WITHIN_S)]
     topic = AGENTS[agent].reads.name
     return AgentLag(agent, topic, found.group, found.partitions, workers, found.letters_written, time.time())
 

@@ -1,7 +1,8 @@
 """Scaling: how many workers each agent is to have, and the supervisor that keeps them up."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 from contracts.control import Scale
 from contracts.errors import Misconfigured
 from contracts.ports import Scales
-from ops.posts import Patience
+from ops.posts import Command, Patience
 from ops.settings import Settings
-from ops.supervisor import CLOSING_S, Supervisor, supervising
+from ops.supervisor import CLOSING_S, Supervisor, run_worker, supervising
 from ops.wiring import AGENTS, database, wired
 from state.scales import PostgresScales
 
@@ -64,13 +65,30 @@ async def supervise(
 
     Raises Misconfigured: another supervisor is at work in the folder.
     """
+    async with database(settings) as pool:
+        with supervisor_of(folder, at_first, settings, PostgresScales(pool)) as supervisor:
+            await supervisor.run(stopping, looked)
+
+
+@contextlib.contextmanager
+def supervisor_of(
+    folder: Path,
+    at_first: int,
+    settings: Settings,
+    scales: Scales,
+    *,
+    command: Command = run_worker,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Supervisor]:
+    """The one supervisor of a folder: it keeps what was decided, `at_first` of each agent until somebody decides.
+
+    Raises Misconfigured: another supervisor is at work there.
+    """
+
+    async def wanted() -> Mapping[str, int]:
+        decided = await scales.wanted()
+        return {agent: decided.get(agent, at_first) for agent in AGENTS}
+
     patience = Patience(stop_within_s=settings.agents.drain_timeout_s + CLOSING_S)
     with supervising(folder):
-        async with database(settings) as pool:
-            scales = PostgresScales(pool)
-
-            async def wanted() -> Mapping[str, int]:
-                decided = await scales.wanted()
-                return {agent: decided.get(agent, at_first) for agent in AGENTS}
-
-            await Supervisor(folder, wanted, patience).run(stopping, looked)
+        yield Supervisor(folder, wanted, patience, command=command, environment=environment)

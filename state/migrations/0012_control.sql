@@ -14,19 +14,6 @@ CREATE TABLE control_orders (
 
 CREATE INDEX control_orders_of_group ON control_orders (group_name, nth);
 
--- The workers there are, as they tell of themselves every few seconds.
-CREATE TABLE workers (
-    worker     text PRIMARY KEY,
-    group_name text NOT NULL,
-    version    text NOT NULL,
-    mode       text NOT NULL CHECK (mode IN ('running', 'paused', 'draining', 'drained')),
-    lanes      integer NOT NULL,
-    in_flight  integer NOT NULL,
-    seen_at    timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-
-ALTER TABLE workers SET (fillfactor = 50); -- the same rows are written again and again
-
 -- How many workers each agent is to have: every decision is kept with what it was made from, the last one counts.
 CREATE TABLE scale_decisions (
     nth        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -1,6 +1,8 @@
 """What controls promise, whoever keeps them."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -24,8 +26,9 @@ def lanes(count: int, command_id: str, *, worker: str | None = None) -> SetConcu
     return SetConcurrency(command_id=command_id, group=GROUP, worker=worker, lanes=count, by="ben")
 
 
-def present(worker: str, *, group: str = GROUP, mode: Mode = Mode.RUNNING, in_flight: int = 0) -> Presence:
-    return Presence(worker, group, "v1", mode, lanes=256, in_flight=in_flight)
+def present(worker: str, *, group: str = GROUP, **otherwise: Any) -> Presence:
+    quiet = Presence(worker, group, "v1", "host-1", 41, Mode.RUNNING, lanes=256, running=0, in_hand=0, settled_per_s=0)
+    return replace(quiet, **otherwise)
 
 
 class ControlsContract:
@@ -70,15 +73,26 @@ class ControlsContract:
     async def test_workers_are_told_by_name_as_they_reported_last(self, controls: Controls) -> None:
         await controls.report(present("w2"))
         await controls.report(present("w1"))
-        await controls.report(present("w2", mode=Mode.PAUSED, in_flight=3))
+        later = {"version": "v2", "host": "host-2", "process_id": 42, "mode": Mode.PAUSED, "lanes": 8, "running": 3}
+        later |= {"in_hand": 80, "settled_per_s": 12.5, "held_up": "paused by ada", "partitions": (0, 3)}
+        await controls.report(present("w2", **later))
         await controls.report(present("w3", group="lookup"))
         seen = await controls.workers(GROUP, within_s=10)
-        assert [one.presence for one in seen] == [present("w1"), present("w2", mode=Mode.PAUSED, in_flight=3)]
+        assert [one.presence for one in seen] == [present("w1"), present("w2", **later)]
+
+    async def test_workers_of_two_groups_may_have_one_name(self, controls: Controls) -> None:
+        """As static members of Kafka may."""
+        for group in (GROUP, "lookup"):
+            await controls.report(present("pod-0", group=group))
+        await controls.leave("lookup", "pod-0")
+        assert [one.presence for one in await controls.workers(GROUP, within_s=10)] == [present("pod-0")]
+        assert await controls.workers("lookup", within_s=10) == []
 
     async def test_one_that_is_silent_or_left_is_not_there(self, controls: Controls, backend: Backend) -> None:
         for name in ("w1", "w2", "w3"):
             await controls.report(present(name))
-        await controls.leave("w2")
+        await controls.leave(GROUP, "w2")
+        await controls.leave(GROUP, "nobody")
         await backend.let_pass(8)
         await controls.report(present("w3"))
         there = await controls.workers(GROUP, within_s=10)

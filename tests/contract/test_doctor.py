@@ -16,6 +16,7 @@ from bus.connection import KafkaConnection
 from bus.groups import Group, Member
 from bus.lag import PartitionLag
 from bus.publisher import Publisher
+from contracts.control import Course, Mode, Presence
 from contracts.ports import Record
 from contracts.topics import OUTCOMES, TICKETS, all_topics
 from ops.broker.server import EmbeddedBroker
@@ -200,6 +201,19 @@ def test_a_group_that_is_stuck_or_never_settles_down() -> None:
     assert young.severity is Severity.FINE
     [storm] = of_agent(replace(lag, group=replace(lag.group, state="PreparingRebalance")))
     assert storm.severity is Severity.WARNING
+
+
+def test_an_agent_that_was_drained_is_no_fault_and_is_resumed() -> None:
+    course = Course(Mode.DRAINED, by="ada", reason="a slow database")
+    worker = Presence("w", "triage", "v1", "h", 7, Mode.DRAINED, 256, 0, 0, 0.0, held_up=str(course))
+    lag = AgentLag(
+        "triage", TICKETS.name, Group("Empty"), [PartitionLag(0, open=3, oldest_ms=0)], [worker], 0, at_s=9.0
+    )
+    [found] = of_agent(lag)
+    assert (found.severity, found.mend) == (Severity.WARNING, "`switchyard resume triage`")
+    assert found.says == "nothing new is started: drained by ada: a slow database"
+    [away] = of_agent(replace(lag, workers=[replace(worker, mode=Mode.RUNNING, held_up="the store does not keep up")]))
+    assert (away.severity, away.mend) == (Severity.WARNING, "mend what it names")
 
 
 def test_the_exit_code_follows_the_worst(monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> None:

@@ -91,9 +91,9 @@ def test_an_agent_and_a_port_are_the_files_that_are_shown(project: Project) -> N
     assert project.new_files == [
         "agents/goodwill.py",
         "tests/unit/agents/test_goodwill.py",
-        "state/memory_presence.py",
-        "state/redis_presence.py",
-        "tests/contract/test_presence.py",
+        "state/memory_roster.py",
+        "state/redis_roster.py",
+        "tests/contract/test_roster.py",
         "agents/prompts/goodwill.md",
     ]
     assert project.changed_files == ["ops/wiring.py", "contracts/ports.py"]

@@ -18,6 +18,9 @@ from tests.system.kit import Process, System, system, until, with_fresh_topics
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(180)]
 
 
+RETURN = "I want to return the lamp that I bought last week and have my money back."
+
+
 @pytest.fixture
 async def started(
     tmp_path: Path, kafka_bootstrap: str, postgres_dsn: str, redis_url: str, reaper: Reaper
@@ -47,12 +50,10 @@ async def ordered(started: System, *arguments: str) -> tuple[int, dict[str, Any]
     return code, json.loads(line)
 
 
-async def publish(started: System, ticket_ids: list[str]) -> None:
+async def publish(started: System, ticket_ids: list[str], body: str = "Where is my order?") -> None:
     connection = KafkaConnection(started.environment["SWITCHYARD_KAFKA__BOOTSTRAP_SERVERS"])
     async with Publisher(connection) as publisher:
-        await publisher.publish_bare(
-            (i, json.dumps({"ticket_id": i, "body": "Where is my order?"}).encode()) for i in ticket_ids
-        )
+        await publisher.publish_bare((i, json.dumps({"ticket_id": i, "body": body}).encode()) for i in ticket_ids)
 
 
 async def read_by(admin: AIOKafkaAdminClient, group: str) -> int:
@@ -61,7 +62,15 @@ async def read_by(admin: AIOKafkaAdminClient, group: str) -> int:
     return sum(max(0, found.offset) for found in offsets.values())
 
 
-async def test_one_agent_is_paused_over_a_restart_while_others_run_on(
+async def lag(started: System, agent: str) -> dict[str, Any]:
+    """What `switchyard lag` says of an agent."""
+    _, written = await started.run("lag", agent, "--json")
+    [line] = [line for line in written.splitlines() if line.startswith("[")]
+    [document] = json.loads(line)
+    return dict(document)
+
+
+async def test_one_agent_is_paused_over_a_restart_while_two_others_run_on(
     started: System, admin: AIOKafkaAdminClient
 ) -> None:
     workers = await started.start_workers(["triage", "lookup", "reasoning"])
@@ -69,20 +78,28 @@ async def test_one_agent_is_paused_over_a_restart_while_others_run_on(
     assert (code, paused["done"], len(paused["answers"])) == (0, True, 1)
     assert await workers[1].drain() == 0
     await started.start_workers(["lookup"])
-    await publish(started, [f"t{n}" for n in range(10)])
 
-    async def triaged() -> bool:
-        return await read_by(admin, "triage") == 10
+    async def handled(agent: str, count: int) -> None:
+        async def so_many() -> bool:
+            return await read_by(admin, agent) == count
 
-    await until(triaged, "every ticket through triage")
+        await until(so_many, f"{count} records through {agent}")
+
+    for rounds in (1, 2):
+        await publish(started, [f"order-{rounds}-{n}" for n in range(10)])
+        await publish(started, [f"return-{rounds}-{n}" for n in range(10)], RETURN)
+        await handled("triage", 20 * rounds)
+        await handled("reasoning", 10 * rounds)
+        waiting = await lag(started, "lookup")
+        assert (waiting["unfinished"], waiting["paused"]) == (10 * rounds, "paused by ada: a slow database")
+    assert {(await lag(started, agent))["unfinished"] for agent in ("triage", "reasoning")} == {0}
     assert await read_by(admin, "lookup") == 0
+
     code, resumed = await ordered(started, "resume", "lookup", "--by", "ada")
     assert (code, resumed["done"]) == (0, True)
-
-    async def looked_up() -> bool:
-        return await read_by(admin, "lookup") == 10
-
-    await until(looked_up, "every ticket through lookup")
+    await handled("lookup", 20)
+    done = await lag(started, "lookup")
+    assert (done["unfinished"], done["paused"]) == (0, "")
     code, told = await ordered(started, "concurrency", "lookup", "7", "--by", "ada")
     assert (code, told["answers"][0]["detail"]) == (0, "running, 7 lanes, 0 in flight")
 
@@ -120,43 +137,53 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
-async def test_workers_outlive_their_supervisor_and_the_next_one_adopts_drains_and_adds(
+async def test_workers_go_on_without_their_supervisor_and_the_next_one_adopts_drains_and_adds(
     started: System, admin: AIOKafkaAdminClient, reaper: Reaper
 ) -> None:
     first = await start_supervisor(started, "--workers", "0")
     for workers in (2, 2):
-        code, scaled = await ordered(started, "scale", "lookup", str(workers), "--by", "ada")
+        code, scaled = await ordered(started, "scale", "triage", str(workers), "--by", "ada")
         assert (code, scaled["workers"]) == (0, 2)
 
-    async def members(count: int) -> bool:
-        [response] = await admin.describe_consumer_groups(["lookup"])
-        return len(response.groups[0][5]) == count
+    async def members() -> set[str]:
+        [response] = await admin.describe_consumer_groups(["triage"])
+        return {member[0] for member in response.groups[0][5]}
 
-    await until(lambda: members(2), "two workers in the group")
-    before = at_work(started)
+    async def two_members() -> bool:
+        return len(await members()) == 2
+
+    async def triaged() -> bool:
+        return await read_by(admin, "triage") == 10
+
+    await until(two_members, "two workers in the group")
+    before, in_group = at_work(started), await members()
     for pid in before.values():
         reaper.watch(pid)
-    assert set(before) == {"lookup-1", "lookup-2"}
+    assert set(before) == {"triage-1", "triage-2"}
 
     first.kill()
     await first.child.wait()
-    assert at_work(started) == before
-    code, paused = await ordered(started, "pause", "lookup", "--by", "ada")
+    await publish(started, [f"t{n}" for n in range(10)])
+    await until(triaged, "every ticket through triage, with nobody to supervise it")
+    code, paused = await ordered(started, "pause", "triage", "--by", "ada")
     assert (code, len(paused["answers"])) == (0, 2)
 
     second = await start_supervisor(started, "--workers", "0")
-    os.kill(before["lookup-2"], signal.SIGKILL)
+    assert second.log.read_text().count("adopted worker") == 2
+    assert "started worker" not in second.log.read_text()
+    assert (at_work(started), await members()) == (before, in_group)
+    os.kill(before["triage-2"], signal.SIGKILL)
 
     async def replaced() -> bool:
         now = at_work(started)
-        return set(now) == set(before) and now["lookup-2"] != before["lookup-2"]
+        return set(now) == set(before) and now["triage-2"] != before["triage-2"]
 
     await until(replaced, "another worker at the post")
-    assert at_work(started)["lookup-1"] == before["lookup-1"]
-    await ordered(started, "scale", "lookup", "1", "--by", "ada")
+    assert at_work(started)["triage-1"] == before["triage-1"]
+    await ordered(started, "scale", "triage", "1", "--by", "ada")
 
     async def one_left() -> bool:
-        return at_work(started) == {"lookup-1": before["lookup-1"]}
+        return at_work(started) == {"triage-1": before["triage-1"]}
 
     await until(one_left, "the drain of the second worker")
     assert await second.drain() == 0

@@ -26,29 +26,10 @@ from ops.embedded.account import account_for
 from ops.embedded.installed import postgres_installation
 from ops.embedded.ports import LOOPBACK, Ports
 from ops.embedded.postgres import Postgres
-from ops.embedded.process import OUR_OWN, DidNotStart
+from ops.embedded.process import OUR_OWN
 from ops.embedded.stack import Addresses, EmbeddedStack
 
 pytestmark = pytest.mark.system
-
-READY = """
-import os, signal, sys, time
-from pathlib import Path
-signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
-print('{"ready": "%s"}' % sys.argv[1], flush=True)
-"""
-OBEDIENT = READY + "print('stopped by', signal.sigwait([signal.SIGTERM, signal.SIGINT]).name, flush=True)"
-NEEDS_KAFKA_TO_DRAIN = (
-    READY
-    + """
-signal.sigwait([signal.SIGTERM])
-time.sleep(0.3)
-import socket
-socket.create_connection(("127.0.0.1", int(os.environ["KAFKA_PORT"]))).close()
-print("drained", flush=True)
-"""
-)
-STUBBORN = READY + "signal.sigwait([signal.SIGINT])"
 
 UP = """
 import asyncio, dataclasses, json, signal, sys
@@ -59,13 +40,11 @@ async def up() -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    command = lambda agent: [sys.executable, "-c", sys.argv[2], agent]
-    async with EmbeddedStack(Path(sys.argv[1]), with_standin=False, worker_command=command) as stack:
-        await stack.start_workers(["triage"], {})
+    async with EmbeddedStack(Path(sys.argv[1]), with_standin=False) as stack:
         print(json.dumps(dataclasses.asdict(stack.addresses)), flush=True)
-        await stack.run_until(stopping)
+        await stack.run_until(stopping, asyncio.create_task(asyncio.Event().wait()))
 
-if sys.argv[3] == "uvloop":
+if sys.argv[2] == "uvloop":
     import uvloop
     uvloop.run(up())
 else:
@@ -95,10 +74,6 @@ def everyone_in(data_dir: Path) -> list[int]:
     return [*proc.members(data_dir), *proc.working_in(data_dir / "postgres")]
 
 
-def python(code: str) -> Callable[[str], Sequence[str]]:
-    return lambda agent: [sys.executable, "-c", code, agent]
-
-
 async def until(condition: Callable[[], Awaitable[bool]], within_s: float = 20) -> None:
     async with asyncio.timeout(within_s):
         while not await condition():
@@ -106,9 +81,9 @@ async def until(condition: Callable[[], Awaitable[bool]], within_s: float = 20) 
 
 
 @asynccontextmanager
-async def up(data_dir: Path, worker: str = OBEDIENT, loop: str = "asyncio") -> AsyncIterator[subprocess.Popen[str]]:
+async def up(data_dir: Path, loop: str = "asyncio") -> AsyncIterator[subprocess.Popen[str]]:
     """A stack in a process of its own, and in a group of its own as from a terminal; ready when this is entered."""
-    process = start([sys.executable, "-c", UP, data_dir, worker, loop], stdout=subprocess.PIPE, process_group=0)
+    process = start([sys.executable, "-c", UP, data_dir, loop], stdout=subprocess.PIPE, process_group=0)
     try:
         yield process
     finally:
@@ -206,7 +181,7 @@ async def test_killing_everything_at_once_loses_nothing_acknowledged(data_dir: P
 async def test_nobody_outlives_a_killed_owner(data_dir: Path) -> None:
     async with up(data_dir) as process:
         await addresses_of(process)
-        assert len(everyone_in(data_dir)) >= 4
+        assert len(everyone_in(data_dir)) >= 3
         process.kill()
 
         async def nobody_is_left() -> bool:
@@ -217,7 +192,7 @@ async def test_nobody_outlives_a_killed_owner(data_dir: Path) -> None:
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_to_the_whole_terminal_drains_the_workers_and_ends_everything(
+async def test_a_signal_to_the_whole_terminal_ends_everything(
     data_dir: Path, number: signal.Signals, loop: str
 ) -> None:
     async with up(data_dir, loop=loop) as process:
@@ -225,32 +200,7 @@ async def test_a_signal_to_the_whole_terminal_drains_the_workers_and_ends_everyt
         os.killpg(process.pid, number)
         assert await asyncio.to_thread(process.wait, 20) == 0
     assert everyone_in(data_dir) == []
-    assert (data_dir / "logs" / "triage.log").read_text().splitlines()[-1] == "stopped by SIGTERM"
     assert "database system is shut down" in (data_dir / "logs" / "postgres.log").read_text()
-
-
-async def test_workers_drain_while_the_services_are_still_there(data_dir: Path) -> None:
-    async with EmbeddedStack(data_dir, with_standin=False, worker_command=python(NEEDS_KAFKA_TO_DRAIN)) as stack:
-        port = stack.addresses.kafka.rpartition(":")[2]
-        await stack.start_workers(["triage", "triage", "lookup"], {"KAFKA_PORT": port})
-    logs = {path.name: path.read_text().splitlines()[-1] for path in (data_dir / "logs").glob("[tl]*.log")}
-    assert logs == {"triage.log": "drained", "triage-2.log": "drained", "lookup.log": "drained"}
-
-
-async def test_a_worker_that_will_not_drain_is_killed_in_bounded_time(data_dir: Path) -> None:
-    said: list[str] = []
-    async with EmbeddedStack(
-        data_dir, with_standin=False, log=said.append, drain_s=0.3, worker_command=python(STUBBORN)
-    ) as stack:
-        await stack.start_workers(["triage"], {})
-    assert said[-1] == "triage did not stop within 0.3 s and was killed"
-
-
-async def test_a_worker_that_cannot_start_says_why_and_the_stack_goes_down(data_dir: Path) -> None:
-    command = python("raise SystemExit('no model can answer')")
-    with pytest.raises(DidNotStart, match=r"(?s)^triage did not come up \(exit code 1\).*no model can answer$"):
-        async with EmbeddedStack(data_dir, with_standin=False, worker_command=command) as stack:
-            await stack.start_workers(["triage"], {})
 
 
 async def test_killed_services_come_back_on_their_addresses_with_their_data(data_dir: Path) -> None:
@@ -397,9 +347,8 @@ def open_to_others(data_dir: Path) -> list[str]:
 
 
 async def test_memory_is_told_for_every_process(data_dir: Path) -> None:
-    async with EmbeddedStack(data_dir, with_standin=True, worker_command=python(OBEDIENT)) as stack:
-        await stack.start_workers(["triage"], {})
+    async with EmbeddedStack(data_dir, with_standin=True) as stack:
         sizes = stack.rss_by_process()
         assert asdict(stack.addresses)["standin"].startswith(f"http://{LOOPBACK}:")
-    assert set(sizes) == {"up", "postgres", "valkey", "broker", "standin", "triage"}
+    assert set(sizes) == {"up", "postgres", "valkey", "broker", "standin"}
     assert all(1_000_000 < size < 500_000_000 for size in sizes.values())

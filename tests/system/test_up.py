@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
+from ops.embedded import proc
+from ops.wiring import AGENTS
 from tests.services.reaper import Reaper
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
@@ -68,7 +70,19 @@ class Up:
 
     def members(self) -> list[psutil.Process]:
         """Every process that works for this directory."""
-        return [p for p in psutil.process_iter() if str(self.directory) in _words(p)]
+        marked = proc.members(self.directory.resolve())
+        return [p for p in psutil.process_iter() if str(self.directory) in _words(p) or p.pid in marked]
+
+    def workers(self, agent: str) -> set[int]:
+        """The worker processes of an agent."""
+        return {p.pid for p in self.members() if f"ops.supervised {agent} " in _words(p)}
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Return once the condition holds."""
+        began = time.monotonic()
+        while not condition():
+            assert time.monotonic() - began < LIMIT_S, f"{what} did not come about within {LIMIT_S} s"
+            time.sleep(0.1)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to stop, and return its exit code."""
@@ -158,6 +172,27 @@ def test_a_ticket_is_answered_and_found_again_after_a_stop_and_after_a_sigkill(s
     assert len(third.until_ticket("t1", rounds=3)["ticket"]["rounds"]) == 3
     assert third.stop(signal.SIGINT) == 0
     assert not third.members()
+
+
+def test_it_keeps_as_many_workers_as_scale_says_also_after_a_restart_and_takes_all_along(start: Any) -> None:
+    up = start()
+    assert {agent: len(up.workers(agent)) for agent in AGENTS} == dict.fromkeys(AGENTS, 1)
+    [first] = up.workers("triage")
+    scaled = json.loads(up.run("scale", "triage", "2", "--by", "ada", "--json"))
+    assert (scaled["before"], scaled["workers"]) == (None, 2)
+    up.until(lambda: len(up.workers("triage")) == 2, "a second worker of triage")
+    assert first in up.workers("triage")
+    os.kill(first, signal.SIGKILL)
+    up.until(lambda: len(up.workers("triage") - {first}) == 2, "another worker in place of the first")
+    up.process.kill()
+    up.until(lambda: not up.members(), "the end of everybody")
+
+    again = start()
+    again.until(lambda: len(again.workers("triage")) == 2, "two workers of triage")
+    again.run("scale", "triage", "1")
+    again.until(lambda: len(again.workers("triage")) == 1, "the drain of the second one")
+    assert again.stop(signal.SIGINT) == 0
+    assert not again.members()
 
 
 def test_commands_say_in_one_sentence_what_is_wrong(start: Any, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Workers on a real Kafka do what ops order, and say so."""
 
 import asyncio
+import os
+import socket
 import time
 from dataclasses import replace
 from typing import Any
@@ -9,7 +11,7 @@ import pytest
 
 from bus.consumer import Worker
 from contracts.control import Mode, Presence
-from contracts.errors import StoreUnavailable, SupportError
+from contracts.errors import Misconfigured, StoreUnavailable, SupportError
 from contracts.events import Drain, Event, Pause, Resume, SetConcurrency
 from contracts.topics import CONTROL
 from ops.service.control import ControlDesk, Given, new_command_id
@@ -148,10 +150,10 @@ async def test_lanes_are_resized_while_it_runs(bench: Bench) -> None:
 
 async def test_who_does_not_answer_is_named(bench: Bench) -> None:
     """It was killed, or hangs, and nobody has noticed yet."""
-    group = bench.agent.name
     async with bench.worker(options=named("a")) as worker:
         await until_listening(worker)
-        await bench.stores.controls.report(Presence("ghost", group, "v1", Mode.RUNNING, 256, 7))
+        ghost = replace(worker.presence(), worker="ghost", running=7)
+        await bench.stores.controls.report(ghost)
         given = await desk(bench).give(Pause(**about(bench)))
         assert told(given) == {"a": True, "ghost": None}
         assert not given.is_done
@@ -205,7 +207,78 @@ async def test_what_is_no_order_is_passed_over(bench: Bench) -> None:
         assert told(await desk(bench).give(Pause(**about(bench)))) == {"a": True}
 
 
+async def there(bench: Bench) -> list[Presence]:
+    """The workers that reported and did not leave, however long ago."""
+    return [seen.presence for seen in await bench.stores.controls.workers(bench.agent.name, within_s=600)]
+
+
 async def test_a_worker_that_ended_is_not_there(bench: Bench) -> None:
     async with bench.worker(options=named("a")):
-        assert [s.presence.worker for s in await bench.stores.controls.workers(bench.agent.name, within_s=9)] == ["a"]
-    assert await bench.stores.controls.workers(bench.agent.name, within_s=9) == []
+        assert [presence.worker for presence in await there(bench)] == ["a"]
+    assert await there(bench) == []
+
+
+async def test_a_worker_that_broke_is_not_there(bench: Bench) -> None:
+    async def breaks(_event: Event) -> None:
+        raise Misconfigured("no model is configured")
+
+    async def nobody_is_there() -> bool:
+        return not await there(bench)
+
+    async def works_until_it_breaks() -> None:
+        async with bench.worker(options=named("a")):
+            assert len(await there(bench)) == 1
+            await bench.submit("t1", "hello")
+            await until(nobody_is_there)
+
+    bench.agent.meanwhile = breaks
+    with pytest.raises(ExceptionGroup):
+        await works_until_it_breaks()
+
+
+async def test_a_worker_tells_again_and_again_what_it_does_through_an_outage_of_the_database(bench: Bench) -> None:
+    class Failing(MemoryControls):
+        failures = 1
+
+        async def report(self, presence: Presence) -> None:
+            if self.failures and presence.running:
+                self.failures -= 1
+                raise StoreUnavailable("PostgreSQL is away")
+            await MemoryControls.report(self, presence)
+
+    release = asyncio.Event()
+
+    async def think(_event: Event) -> None:
+        await release.wait()
+
+    bench.agent.meanwhile, controls = think, Failing()
+    bench.stores = replace(bench.stores, controls=controls)
+    async with bench.worker(options=named("a", lanes=2)):
+        for number in range(5):
+            await bench.submit(f"t{number}", "hello")
+
+        async def busy() -> bool:
+            return [(one.running, one.in_hand) for one in await there(bench)] == [(2, 5)]
+
+        await until(busy)
+        assert controls.failures == 0
+        [told] = await there(bench)
+        assert (told.host, told.process_id, told.lanes) == (socket.gethostname(), os.getpid(), 2)
+        assert (told.held_up, told.settled_per_s, bool(told.partitions)) == ("", 0, True)
+        release.set()
+
+        async def idle() -> bool:
+            return [(one.running, one.in_hand, one.settled_per_s > 0) for one in await there(bench)] == [(0, 0, True)]
+
+        await until(idle)
+
+
+async def test_who_is_paused_or_drained_says_by_whom_and_why(bench: Bench) -> None:
+    async with bench.worker(options=named("a")) as worker:
+        await until_listening(worker)
+        await desk(bench).give(Pause(**about(bench), reason="a slow database"))
+        assert [one.held_up for one in await there(bench)] == ["paused by ada: a slow database"]
+        await desk(bench).give(Drain(**about(bench)))
+        assert [one.held_up for one in await there(bench)] == ["drained by ada"]
+        await desk(bench).give(Resume(**about(bench)))
+        assert [one.held_up for one in await there(bench)] == [""]

@@ -11,14 +11,16 @@ from typer.testing import CliRunner
 from bus.groups import Group, Member
 from bus.lag import PartitionLag
 from bus.range_reader import Bounds
+from contracts.control import Mode, Presence
 from contracts.errors import Misconfigured
-from contracts.lag_ports import WorkerReport
 from ops import lag_cli
 from ops.cli import app
 from ops.service.lag import AgentLag, Gauges, agents_named
 
 NOW_S = 1_700_000_000.0
-WORKER = WorkerReport("w1", "triage", "host", 7, lanes=256, running=20, in_hand=90, settled_per_s=4.0)
+WORKER = Presence(
+    *("w1", "triage", "v1", "host", 7), mode=Mode.RUNNING, lanes=256, running=20, in_hand=90, settled_per_s=4.0
+)
 BOUNDS = Bounds(start=10, end=95, high=100)
 LAG = AgentLag(
     agent="triage",
@@ -68,6 +70,13 @@ def test_an_agent_is_paused_when_none_of_its_workers_starts_anything() -> None:
     assert replace(LAG, workers=[WORKER, held]).paused == ""
     assert replace(LAG, workers=[held, held]).paused == "what the agent needs is away"
     assert "switchyard run triage" in replace(LAG, group=Group("Empty"), workers=[]).paused
+
+
+def test_who_paused_or_drained_an_agent_is_told_also_when_nobody_is_left_in_its_group() -> None:
+    drained = replace(WORKER, mode=Mode.DRAINED, held_up="drained by ada: a slow database")
+    lag = replace(LAG, group=Group("Empty"), workers=[drained, drained])
+    assert lag.paused == "drained by ada: a slow database"
+    assert replace(lag, workers=[drained, WORKER]).paused.startswith("it has no workers")
 
 
 def test_a_partition_that_cannot_be_asked_spoils_one_row() -> None:

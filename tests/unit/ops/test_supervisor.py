@@ -11,6 +11,8 @@ import pytest
 
 from contracts.errors import Misconfigured, StoreUnavailable
 from ops.posts import Patience
+from ops.settings import read_settings
+from ops.supervised import own_settings
 from ops.supervisor import Supervisor, supervising
 from tests.unit.bus.kit import until
 
@@ -153,6 +155,12 @@ async def test_while_nobody_can_say_what_is_wanted_all_stays_as_it_is(
         await until(lambda: yard.asked > asked + 3)
         await yard.until_alive(2)
     assert sum("PostgreSQL is away" in message for message in caplog.messages) == 1
+
+
+def test_each_worker_has_a_kafka_instance_id_of_its_own_where_there_are_any() -> None:
+    settings = read_settings({"kafka": {"instance_id": "box"}})
+    assert [own_settings(settings, number).kafka.instance_id for number in (1, 2)] == ["box-1", "box-2"]
+    assert own_settings(read_settings({}), 1).kafka.instance_id is None
 
 
 def test_a_folder_has_one_supervisor(tmp_path: Path) -> None:
