@@ -148,7 +148,10 @@ def of_agent(lag: AgentLag) -> Iterator[Finding]:
     """What is wrong with one agent's group."""
     about, work = f"agent {lag.agent}", lag.open + lag.waiting
     start = f"`switchyard run {lag.agent}`"
-    if not lag.group.members:
+    if lag.workers and not lag.group.members:
+        says = f"its workers are out of the group, drained or sent away by a rewind, and {work} records to handle"
+        yield Finding(Severity.WARNING, about, says, f"`switchyard resume {lag.agent}`; a rewind ends by itself")
+    elif not lag.group.members:
         severity = Severity.FAULT if work else Severity.WARNING
         yield Finding(severity, about, f"it has no workers, and {work} records to handle", start)
     elif lag.group.state in _REBALANCING:

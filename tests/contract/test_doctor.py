@@ -16,6 +16,7 @@ from bus.connection import KafkaConnection
 from bus.groups import Group, Member
 from bus.lag import PartitionLag
 from bus.publisher import Publisher
+from contracts.lag_ports import WorkerReport
 from contracts.ports import Record
 from contracts.topics import OUTCOMES, TICKETS, all_topics
 from ops.broker.server import EmbeddedBroker
@@ -200,6 +201,15 @@ def test_a_group_that_is_stuck_or_never_settles_down() -> None:
     assert young.severity is Severity.FINE
     [storm] = of_agent(replace(lag, group=replace(lag.group, state="PreparingRebalance")))
     assert storm.severity is Severity.WARNING
+
+
+def test_workers_that_are_out_of_their_group_are_told_from_none() -> None:
+    worker = WorkerReport("w1", "triage", "host", 7, 256, 0, 0, 0.0)
+    lag = AgentLag("triage", TICKETS.name, Group("Empty"), [], [worker], 0, at_s=1.0)
+    [out] = of_agent(lag)
+    assert (out.severity, out.mend) == (Severity.WARNING, "`switchyard resume triage`; a rewind ends by itself")
+    [none] = of_agent(replace(lag, workers=[]))
+    assert none.mend == "`switchyard run triage`"
 
 
 def test_the_exit_code_follows_the_worst(monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> None:
