@@ -1,8 +1,10 @@
 """A lease, kept: taken where it is free, renewed in time, given back."""
 
 import asyncio
+import contextlib
 import logging
 import time
+from collections.abc import AsyncIterator
 
 from contracts.errors import Outage
 from contracts.ports import Leases
@@ -35,6 +37,25 @@ class Lease:
             self._ends_at = asked_at + self._lease_s if had else 0.0
             self._ask_at = asked_at + self._lease_s / 4
         return self.is_ours
+
+    @contextlib.asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Keep a lease that we have while inside, then give it back. `is_ours` tells when that did not succeed."""
+        keeping = asyncio.create_task(self._keep())
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            await asyncio.wait([keeping])
+            await self.give_back()
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease_s / 4)
+            try:
+                await self.held()
+            except Outage as error:
+                _log.info("the lease %s could not be renewed: %s", self._name, error)
 
     async def give_back(self) -> None:
         """Let others have it at once; where the store is away, when it ends."""

@@ -96,11 +96,17 @@ class ReasoningRequested(Payload):
     round: int = Field(ge=1)
 
 
-# --- on no topic: what the store's own sweep notices -------------------------------------------------------
+# --- on no topic: what the store's own sweep notices, and what ops do to a round ---------------------------
 
 
 class RoundExpired(Payload):
     """A round's deadline passed while nothing moved on its ticket."""
+
+    round: int = Field(ge=1)
+
+
+class RoundReopened(Payload):
+    """A round is to be decided anew: `switchyard rewind --again`."""
 
     round: int = Field(ge=1)
 

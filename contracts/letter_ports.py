@@ -34,6 +34,9 @@ class LetterBook(Protocol):
     async def latest(self, limit: int) -> Sequence[Job]:
         """Jobs, the latest first."""
 
+    async def running(self, group: str) -> Sequence[Job]:
+        """A group's jobs that were not ended, the latest first; somebody works on them, or they can be resumed."""
+
     async def letters_of(self, job_id: str) -> Sequence[JobLetter]:
         """A job's letters in their order, each with what became of it."""
 

@@ -147,7 +147,7 @@ class TicketStore(Protocol):
 
         The results stand in the order given. A settlement that cannot be stored fails alone. No two may be
         of the same ticket. A ticket that equals the stored one keeps its version. The outbox rows belong to
-        `owner`, the worker that is to publish them.
+        `owner`, the worker that is to publish them; "": to whichever worker takes them over.
         An event that the group has settled before, with rows that this owner has still to publish, gives
         these as Stored: so whoever settles again after StoreUnavailable loses nothing.
         Raises StoreUnavailable: the outcome of all is unknown.
@@ -180,10 +180,18 @@ class Leases(Protocol):
     async def release(self, name: str, owner: str) -> None:
         """Give a lease back; nothing when it is not this owner's."""
 
+    async def holder(self, name: str) -> str | None:
+        """Who has the lease now, if anybody."""
+
 
 def worker_lease(owner: str) -> str:
     """The lease that says a worker lives: its outbox rows are its own to publish."""
     return f"worker/{owner}"
+
+
+def absence_lease(group: str) -> str:
+    """The lease whose holder has a group's workers out of it, whatever they were ordered; they return when it ends."""
+    return f"absence/{group}"
 
 
 # --- parked tickets ---------------------------------------------------------------------------------------
@@ -249,7 +257,10 @@ class Controls(Protocol):
         """Keep an order, after all that were kept before it; one that is known by its id changes nothing."""
 
     async def course(self, group: str, worker: str) -> Course:
-        """What a worker of a group is to do; "" is one that was never ordered anything by name."""
+        """What a worker of a group is to do; "" is one that was never ordered anything by name.
+
+        While somebody has the group's `absence_lease` it is DRAINED, and afterwards what it was ordered before.
+        """
 
     async def report(self, presence: Presence) -> None:
         """Note that a worker is there, and how it is."""

@@ -53,6 +53,13 @@ class PersonsPart(Value):
     note: str = ""  # what the agent that has the round again is to know
 
 
+class DecidedAnew(Value):
+    """That ops had a round decided anew."""
+
+    times: int
+    told: str  # the reply that the customer had got by then
+
+
 class Round(Value):
     """One message of the customer and all that came of it."""
 
@@ -80,6 +87,7 @@ class Round(Value):
     settled_by: str | None = None
     cost_usd: Money = Decimal(0)
     person: PersonsPart | None = None
+    anew: DecidedAnew | None = None
 
     @property
     def is_open(self) -> bool:
@@ -260,8 +268,9 @@ def close(
         decided_by=closed.person.decided_by if closed.person else "",
     )
     emits: tuple[Payload, ...] = (outcome,)
-    if reply and closed.from_email:
-        emits = (outcome, reply_command(ticket, closed, reply, outcome.type_name()))
+    if reply and closed.from_email and not (closed.anew and closed.anew.told == reply):
+        why = outcome.type_name() + (f"/anew/{closed.anew.times}" if closed.anew else "")
+        emits = (outcome, reply_command(ticket, closed, reply, why))
     return Step(ticket.with_round(closed), emits)
 
 
@@ -330,6 +339,14 @@ def reopened(round_: Round, desk: Desk, person: PersonsPart) -> Round:
     """A round that a person gives back to a desk. What the desk has to do is late already: it has no deadline."""
     update = {"desk": desk, "person": person, "disposition": None, "reply": "", "settled_by": None, "deadline": None}
     return round_.model_copy(update=update)
+
+
+def decide_anew(ticket: Ticket, round_: Round, desk: Desk) -> Step:
+    """Give a round that ended to a desk once more. It has no deadline then, and a reply that it repeats is not sent."""
+    times = round_.anew.times if round_.anew else 0
+    anew = DecidedAnew(times=times + 1, told=round_.reply)
+    update = {"anew": anew, "disposition": None, "reply": "", "settled_by": None, "deadline": None}
+    return hand_to(desk, ticket, round_.model_copy(update=update))
 
 
 def effect_key(ticket: Ticket, round_number: int, what: str) -> str:

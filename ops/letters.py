@@ -29,6 +29,7 @@ from contracts.letters import (
 )
 from contracts.ports import Leases, Parking, Record
 from contracts.topics import Topic, dead_letter_topic
+from ops.service.exclusion import LEASE_S, job_lease, require_no_rewind
 from ops.settings import Settings
 from ops.wiring import INBOXES, database, kafka_connection
 from state.leases import PostgresLeases
@@ -38,7 +39,6 @@ from state.postgres_parking import PostgresParking
 MOST_REDRIVES = 3  # after so many somebody has to insist
 WAIT_FOR_A_PERSON = (Standing.BLOCKS, Standing.OPEN)
 _AT_ONCE = 100  # letters in one write
-_LEASE_S = 15.0
 _JOBS_LISTED = 100
 
 
@@ -107,27 +107,40 @@ class LetterDesk:
         raise SupportError(f"there is no dead letter {letter_id!r} (`switchyard dlt list` shows those there are)")
 
     async def plan(self, wanted: LetterFilter, asked: Asked) -> tuple[Job, list[JobLetter]]:
-        """The job that would be done about the letters of one group that wait for a person; nothing is changed."""
+        """The job that would be done about the letters of one group that wait for a person; nothing is changed.
+
+        Raises SupportError: a letter that was named does not.
+        """
         [group] = wanted.groups
         waiting = [one for one in await self.found(wanted) if one.standing in WAIT_FOR_A_PERSON]
+        if missing := wanted.letter_ids - {one.letter.letter_id for one in waiting}:
+            raise SupportError(
+                f"there is no dead letter {min(missing)!r} of {group} that waits for a person"
+                f" (`switchyard dlt list {group} --all` shows all)"
+            )
         job = Job(str(uuid.uuid4()), asked.act, group, asked.by, asked.reason, asked.rate)
         return job, [_planned(one, asked) for one in waiting]
 
     async def begin(self, job: Job, letters: Sequence[JobLetter]) -> None:
-        """Note a planned job; from now on it can be worked on, cancelled and resumed."""
+        """Note a planned job; from now on it can be worked on, cancelled and resumed.
+
+        Raises SupportError: somebody rewinds the group.
+        """
+        await require_no_rewind(self.leases, job.group)
         await self.book.begin(job, letters)
 
     async def work(self, job_id: str, stopping: asyncio.Event) -> Told:
         """Act on what is left of a job until it is done, cancelled, or told to stop.
 
-        Raises SupportError: there is no such job, somebody works on it already, or a service is away; what is left
-        can be resumed.
+        Raises SupportError: there is no such job, somebody works on it already or rewinds the group, or a service is
+        away; what is left can be resumed.
         """
         job = await self._job(job_id)
-        lease = Lease(self.leases, f"letters/{job_id}", str(uuid.uuid4()), lease_s=_LEASE_S)
+        lease = job_lease(self.leases, job_id)
         if not await lease.held():
             raise SupportError(f"somebody works on the job {job_id} already; `switchyard dlt cancel {job_id}` ends it")
         try:
+            await require_no_rewind(self.leases, job.group)
             async with self._reading(job) as reader:
                 await _Working(self, job, reader, lease, stopping).run()
         except Transient as error:
@@ -249,7 +262,7 @@ class _Working:
         ends = time.monotonic() + wait_s
         while (left := ends - time.monotonic()) > 0 and await self.lease.held():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.stopping.wait(), min(left, _LEASE_S / 4))
+                await asyncio.wait_for(self.stopping.wait(), min(left, LEASE_S / 4))
                 return
 
 

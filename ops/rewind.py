@@ -2,46 +2,32 @@
 
 import contextlib
 import re
-import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from bus.codec import Codec
-from bus.lease import Lease
 from bus.rewinding import Move, Offsets, Target, offsets_of
 from contracts.errors import SupportError, Undecodable
+from contracts.letter_ports import LetterBook
 from contracts.ports import Leases, Record, TicketStore, Wanted
 from contracts.rewinds import NotedRewind, Rewinds
 from contracts.topics import Topic
 from ops.moments import moment
+from ops.service.absence import SentAway
+from ops.service.anew import Anew, in_batches, require_decides
+from ops.service.exclusion import rewinding_alone
 from ops.settings import Settings
 from ops.wiring import INBOXES, database, kafka_connection
+from state.controls import PostgresControls
 from state.leases import PostgresLeases
+from state.letters import PostgresLetterBook
 from state.postgres_tickets import PostgresTickets
 from state.rewinds import PostgresRewinds
 
-_AT_ONCE = 500  # records in one look-up
-_LEASE_S = 60.0
+_TO_LEAVE_S = 20.0  # beyond the drain time-out: for workers to hear of it, and for Kafka to give up on those that died
 _OFFSETS = re.compile(r"\d+:\d+(,\d+:\d+)*")
-
-
-class Absence(Protocol):
-    """A way to have workers leave their group for a moment: while it has members, nobody else moves its offsets."""
-
-    def of(self, group: str) -> contextlib.AbstractAsyncContextManager[None]:
-        """The group's workers are out of it while one is inside, and return afterwards."""
-
-
-class Unattended:
-    """Leaves workers where they are: Kafka refuses to move a group that has any."""
-
-    @contextlib.asynccontextmanager
-    async def of(self, group: str) -> AsyncIterator[None]:
-        """Do nothing."""
-        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +49,8 @@ class Rewound:
     topic: str
     moves: Sequence[Move]
     outlook: Outlook
+    workers: Sequence[str]  # that are sent away for it
+    rounds: Mapping[str, int] | None  # what becomes of those that were handled; None: nothing
     moved: bool
 
 
@@ -75,44 +63,53 @@ class Rewinding:
     topic: Topic
     tickets: TicketStore
     leases: Leases
-    absence: Absence
+    absence: SentAway
     codec: Codec
     book: Rewinds
+    letters: LetterBook
 
-    async def told(self, target: Target, partitions: Sequence[int] = ()) -> Rewound:
+    async def told(self, target: Target, partitions: Sequence[int] = (), *, again: bool = False) -> Rewound:
         """What a rewind would do; nothing is changed."""
+        anew = self._anew() if again else None
         moves = await self.offsets.moves(target, partitions)
-        return Rewound(self.group, self.topic.name, moves, await self._outlook(moves), moved=False)
+        outlook, workers = await self._outlook(moves), await self.workers()
+        rounds = await anew.counted(self.offsets.between(moves)) if anew else None
+        return Rewound(self.group, self.topic.name, moves, outlook, workers, rounds, moved=False)
 
-    async def done(self, target: Target, partitions: Sequence[int] = (), *, by: str, reason: str = "") -> Rewound:
+    async def done(
+        self, target: Target, partitions: Sequence[int] = (), *, by: str, reason: str = "", again: bool = False
+    ) -> Rewound:
         """Rewind while the group's workers are out of it, and note who asked for it. Safe to repeat.
 
-        Raises SupportError: the group is being rewound already, or workers stay in it; nothing is moved.
+        `again`: the agent decides anew what it has handled in between.
+        Raises SupportError: the group is being rewound already, somebody acts on its dead letters, or workers stay in
+        it; nothing is moved.
         """
-        lease = Lease(self.leases, f"rewind/{self.group}", str(uuid.uuid4()), lease_s=_LEASE_S)
-        if not await lease.held():
-            raise SupportError(f"somebody rewinds {self.group} already; try again once that is done")
-        try:
-            async with self.absence.of(self.group):
+        anew = self._anew() if again else None
+        async with rewinding_alone(self.leases, self.letters, self.group, by):
+            outlook, workers = await self._outlook(await self.offsets.moves(target, partitions)), await self.workers()
+            async with self.absence.of(self.group, by):
                 moves = await self.offsets.moves(target, partitions)
-                outlook = await self._outlook(moves)
                 ways = {move.partition: (move.now, move.to) for move in moves}
-                number = await self.book.begin(NotedRewind(self.group, self.topic.name, by, reason, ways))
+                begun = await self.book.begin(NotedRewind(self.group, self.topic.name, by, reason, ways, again))
+                # Before the move: should this be interrupted, the same records are found again.
+                rounds = await anew.given_back(self.offsets.between(moves), begun.first) if anew else None
                 await self.offsets.commit(moves)
-                await self.book.moved(number)
-        finally:
-            await lease.give_back()
-        return Rewound(self.group, self.topic.name, moves, outlook, moved=True)
+                await self.book.moved(begun.number, rounds or {})
+        return Rewound(self.group, self.topic.name, moves, outlook, workers, rounds, moved=True)
+
+    async def workers(self) -> Sequence[str]:
+        """The workers that a rewind sends away, by name."""
+        return await self.absence.who(self.group)
+
+    def _anew(self) -> Anew:
+        require_decides(self.group)
+        return Anew(self.group, self.topic, self.tickets, self.codec)
 
     async def _outlook(self, moves: Sequence[Move]) -> Outlook:
         counts = Counter(skipped=sum(max(0, move.to - move.now) for move in moves))
-        batch: list[Record] = []
-        async for record in self.offsets.between(moves):
-            batch.append(record)
-            if len(batch) == _AT_ONCE:
-                counts += await self._looked_up(batch)
-                batch = []
-        counts += await self._looked_up(batch)
+        async for batch in in_batches(self.offsets.between(moves)):
+            counts += await self._looked_up(batch)
         return Outlook(**counts)
 
     async def _looked_up(self, records: Sequence[Record]) -> Counter[str]:
@@ -134,17 +131,20 @@ class Rewinding:
 @contextlib.asynccontextmanager
 async def rewinding(group: str, settings: Settings) -> AsyncIterator[Rewinding]:
     """What rewinds an agent's group. Raises SupportError: there is no such agent."""
-    topic, codec = groups_topic(group), Codec(settings.agents.default_deadline)
-    async with database(settings) as pool, offsets_of(kafka_connection(settings.kafka), group, topic.name) as offsets:
+    topic, connection = groups_topic(group), kafka_connection(settings.kafka)
+    limit_s = settings.agents.drain_timeout_s + _TO_LEAVE_S
+    async with database(settings) as pool, offsets_of(connection, group, topic.name) as offsets:
+        leases = PostgresLeases(pool)
         yield Rewinding(
-            offsets,
-            group,
-            topic,
-            PostgresTickets(pool),
-            PostgresLeases(pool),
-            Unattended(),
-            codec,
-            PostgresRewinds(pool),
+            offsets=offsets,
+            group=group,
+            topic=topic,
+            tickets=PostgresTickets(pool),
+            leases=leases,
+            absence=SentAway(PostgresControls(pool), leases, connection, INBOXES, limit_s),
+            codec=Codec(settings.agents.default_deadline),
+            book=PostgresRewinds(pool),
+            letters=PostgresLetterBook(pool),
         )
 
 

@@ -13,7 +13,9 @@ import typer
 from ops.running import run
 
 if TYPE_CHECKING:
-    from ops.rewind import Rewound
+    from collections.abc import Mapping
+
+    from ops.rewind import Rewinding, Rewound
 
 
 def rewind(
@@ -25,36 +27,60 @@ def rewind(
         ),
     ],
     partition: Annotated[list[int] | None, typer.Option(help="This partition alone; may be given again.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Decide anew what was handled; needs a reason.")] = False,
     by: Annotated[str, typer.Option("--by", help="Who asks; the name you are logged in with if left out.")] = "",
     reason: Annotated[str, typer.Option(help="Why, for the book.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
 ) -> None:
-    """Have AGENT, whose workers are stopped, begin elsewhere in its topic. What it has settled before, it drops."""
+    """Have AGENT begin elsewhere in its topic; its workers leave for that and return. What it has settled, it drops."""
     from ops.rewind import groups_topic, rewinding, target_of
     from ops.settings import read_settings
 
+    if again and not reason.strip():
+        raise typer.BadParameter("say why it is decided anew", param_hint="--reason")
     target = target_of(to, groups_topic(agent), now=datetime.now(UTC))
 
     async def move() -> Rewound:
         async with rewinding(agent, read_settings()) as group:
             if dry_run:
-                return await group.told(target, partition or ())
-            return await group.done(target, partition or (), by=by or getpass.getuser(), reason=reason)
+                return await group.told(target, partition or (), again=again)
+            await _warn(group)
+            asked = by or getpass.getuser()
+            return await group.done(target, partition or (), by=asked, reason=reason, again=again)
 
     rewound = run(move())
     print(json.dumps(asdict(rewound)) if as_json else _as_text(rewound), flush=True)
 
 
+async def _warn(group: Rewinding) -> None:
+    workers = await group.workers()
+    if workers:
+        typer.echo(
+            f"sending {', '.join(workers)} out of the group {group.group}: they finish what is in flight, for at most"
+            f" {group.absence.limit_s:g} s, and return by themselves",
+            err=True,
+        )
+
+
 def _as_text(rewound: Rewound) -> str:
-    outlook = rewound.outlook
+    outlook, moved = rewound.outlook, rewound.moved
     lines = [
-        f"  partition {one.partition}: {one.now} -> {one.to} of {one.begins} to {one.ends}" for one in rewound.moves
-    ]
-    counts = (
+        f"{'moved' if moved else 'would move'} {rewound.group} on {rewound.topic}",
+        *(f"  partition {one.partition}: {one.now} -> {one.to} of {one.begins} to {one.ends}" for one in rewound.moves),
         f"{outlook.dropped} records the inbox drops, {outlook.queued} of parked tickets, {outlook.anew} to be handled,"
-        f" {outlook.unreadable} unreadable, {outlook.skipped} skipped"
-    )
-    return "\n".join(
-        [f"{'moved' if rewound.moved else 'would move'} {rewound.group} on {rewound.topic}", *lines, counts]
+        f" {outlook.unreadable} unreadable, {outlook.skipped} skipped",
+    ]
+    if rewound.rounds is not None:
+        lines.append(_again(rewound.rounds, rewound.group, moved=moved))
+    if rewound.workers and not moved:
+        lines.append(f"{', '.join(rewound.workers)} would be sent out of the group for it, and return")
+    return "\n".join(lines)
+
+
+def _again(rounds: Mapping[str, int], agent: str, *, moved: bool) -> str:
+    left = ", ".join(f"{count} {fate}" for fate, count in rounds.items() if fate != "again")
+    return (
+        f"{rounds.get('again', 0)} rounds {'are' if moved else 'would be'} decided anew: {agent} and the agents after"
+        f" it ask their models again for each; left as they are: {left or 'none'}"
     )

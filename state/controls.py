@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import asyncpg
 
 from contracts.control import ControlOrder, Course, Mode, Presence, Seen
 from contracts.events import Drain, Pause, Resume, SetConcurrency
+from contracts.ports import absence_lease
+from state.leases import HOLDER, MemoryLeases
 from state.pool import borrowed
 
 _GIVE = """
@@ -69,14 +71,16 @@ class PostgresControls:
         """What a worker of a group is to do."""
         async with borrowed(self.pool) as connection:
             last = {row["kind"]: row for row in await connection.fetch(_LAST_ORDERS, group, worker)}
+            away_for = await connection.fetchval(HOLDER, absence_lease(group))
         lanes = last.pop(SetConcurrency.__name__, None)
         mode = next(iter(last.values()), None)
-        return Course(
+        ordered = Course(
             mode=_MODES[mode["kind"]] if mode else Mode.RUNNING,
             lanes=lanes["lanes"] if lanes else None,
             by=mode["ordered_by"] if mode else "",
             reason=mode["reason"] if mode else "",
         )
+        return _away(ordered, away_for)
 
     async def report(self, presence: Presence) -> None:
         """Note that a worker is there."""
@@ -131,6 +135,7 @@ class MemoryControls:
     """Controls in memory; `clock` counts seconds and stands for the database's."""
 
     clock: Callable[[], float] = time.monotonic
+    leases: MemoryLeases = field(default_factory=MemoryLeases)
     _orders: dict[str, ControlOrder] = field(default_factory=dict)
     _workers: dict[tuple[str, str], tuple[Presence, float]] = field(default_factory=dict)  # and when it was seen
 
@@ -144,7 +149,7 @@ class MemoryControls:
         for order in self._orders.values():
             if order.group == group and order.worker in (None, worker):
                 course = _after(course, order)
-        return course
+        return _away(course, self.leases.holder_now(absence_lease(group)))
 
     async def report(self, presence: Presence) -> None:
         """Note that a worker is there."""
@@ -165,3 +170,8 @@ def _after(course: Course, order: ControlOrder) -> Course:
     if isinstance(order, SetConcurrency):
         return Course(course.mode, order.lanes, course.by, course.reason)
     return Course(_MODES[order.type_name()], course.lanes, order.by, order.reason)
+
+
+def _away(ordered: Course, away_for: str | None) -> Course:
+    """What was ordered, unless somebody has the group away."""
+    return ordered if away_for is None else replace(ordered, mode=Mode.DRAINED, by=away_for, reason="its group is away")

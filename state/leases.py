@@ -19,6 +19,8 @@ RETURNING true
 # It ends rather than disappears: a worker that left is told apart from one that has no lease yet.
 _RELEASE = "UPDATE leases SET expires_at = clock_timestamp() WHERE name = $1 AND owner = $2"
 
+HOLDER = "SELECT owner FROM leases WHERE name = $1 AND expires_at > clock_timestamp()"
+
 
 @dataclass(frozen=True, slots=True)
 class PostgresLeases:
@@ -35,6 +37,12 @@ class PostgresLeases:
         """Give a lease back; nothing when it is not this owner's."""
         async with borrowed(self.pool) as connection:
             await connection.execute(_RELEASE, name, owner)
+
+    async def holder(self, name: str) -> str | None:
+        """Who has the lease now, if anybody."""
+        async with borrowed(self.pool) as connection:
+            owner: str | None = await connection.fetchval(HOLDER, name)
+        return owner
 
 
 @dataclass(slots=True)
@@ -55,6 +63,14 @@ class MemoryLeases:
         """Give a lease back; nothing when it is not this owner's."""
         if self.is_known(name) and self._held[name][0] == owner:
             self._held[name] = (owner, self.clock())
+
+    async def holder(self, name: str) -> str | None:
+        """Who has the lease now, if anybody."""
+        return self.holder_now(name)
+
+    def holder_now(self, name: str) -> str | None:
+        """The same, for stores in memory."""
+        return self._held[name][0] if self.is_held(name) else None
 
     def is_held(self, name: str) -> bool:
         """Whether somebody has the lease now."""

@@ -76,6 +76,12 @@ _JOB_COLUMNS = "job_id, act, group_name, asked_by, reason, rate, status, created
 _FIND = f"SELECT {_JOB_COLUMNS} FROM letter_jobs WHERE job_id = $1"
 _LATEST = f"SELECT {_JOB_COLUMNS} FROM letter_jobs ORDER BY created_at DESC, job_id LIMIT $1"
 
+_STILL_RUNNING = f"""
+SELECT {_JOB_COLUMNS} FROM letter_jobs
+WHERE group_name = $1 AND status = 'running'
+ORDER BY created_at DESC, job_id
+"""
+
 _LETTER_COLUMNS = """
 letter_id, nth, topic, partition, kafka_offset, timestamp_ms, ticket_id, error, fingerprint, parked_id,
 copy_topic, copy_partition, copy_offset, put_back, fate, acted_at
@@ -193,6 +199,10 @@ class PostgresLetterBook:
     async def latest(self, limit: int) -> Sequence[Job]:
         """Jobs, the latest first."""
         return [_job(row) for row in await self._fetch(_LATEST, limit)]
+
+    async def running(self, group: str) -> Sequence[Job]:
+        """A group's jobs that were not ended, the latest first."""
+        return [_job(row) for row in await self._fetch(_STILL_RUNNING, group)]
 
     async def letters_of(self, job_id: str) -> Sequence[JobLetter]:
         """A job's letters in their order, each with what became of it."""

@@ -49,6 +49,11 @@ class MemoryLetterBook:
         """Jobs, the latest first."""
         return list(reversed(self._jobs.values()))[:limit]
 
+    async def running(self, group: str) -> Sequence[Job]:
+        """A group's jobs that were not ended, the latest first."""
+        jobs = reversed(self._jobs.values())
+        return [job for job in jobs if job.group == group and job.status is JobStatus.RUNNING]
+
     async def letters_of(self, job_id: str) -> Sequence[JobLetter]:
         """A job's letters in their order, each with what became of it."""
         return list(self._letters.get(job_id, []))

@@ -91,7 +91,7 @@ class MemoryTickets:
         unchanged = self._holds(ticket.ticket_id, document)
         key = (settlement.group, settlement.event.id)
         if key in self._inbox:
-            left = self.outbox.left_of(settlement, owner)
+            left = self.outbox.left_of(settlement, owner or None)
             version = self._tickets[ticket.ticket_id][0] if unchanged else 0
             return Stored(version, tuple(left)) if left else None
         stale = self._stale(ticket)
@@ -100,7 +100,7 @@ class MemoryTickets:
         version = ticket.version + (0 if unchanged else 1)
         self._tickets[ticket.ticket_id] = (version, document)
         self._inbox[key] = _Handled(settlement, version, datetime.now(UTC))
-        return Stored(version, tuple(self.outbox.store(settlement, owner)))
+        return Stored(version, tuple(self.outbox.store(settlement, owner or None)))
 
     def _stale(self, ticket: Ticket) -> VersionConflict | TenantMismatch | None:
         stored = self._load(ticket.ticket_id)

@@ -167,7 +167,7 @@ class MemoryOutbox:
             row.owner = owner
         return [row.stored for row in free]
 
-    def store(self, settlement: Settlement, owner: str) -> Sequence[StoredRecord]:
+    def store(self, settlement: Settlement, owner: str | None) -> Sequence[StoredRecord]:
         """Add what a settlement emits; returns the rows that are the owner's."""
         rows = [self._add(record, settlement.group, settlement.event.id, owner) for record in settlement.outgoing]
         return [row.stored for row in rows if row.owner is not None]
@@ -176,7 +176,7 @@ class MemoryOutbox:
         """Add a row that is nobody's, for whoever takes it over."""
         self._add(record, group, caused_by, None)
 
-    def left_of(self, settlement: Settlement, owner: str) -> Sequence[StoredRecord]:
+    def left_of(self, settlement: Settlement, owner: str | None) -> Sequence[StoredRecord]:
         """The rows that a settled event left on its ticket, and its owner has still to publish."""
         event = (settlement.group, settlement.event.id, settlement.ticket.ticket_id)
         rows = self._unpublished.values()

@@ -7,19 +7,27 @@ from datetime import UTC, datetime
 
 import asyncpg
 
-from contracts.rewinds import NotedRewind
+from contracts.rewinds import Begun, NotedRewind
 from state.pool import borrowed
 
 _BEGIN = """
-INSERT INTO rewinds (group_name, topic, asked_by, reason, moves)
-VALUES ($1, $2, $3, $4, $5)
+INSERT INTO rewinds (group_name, topic, asked_by, reason, moves, again)
+VALUES ($1, $2, $3, $4, $5, $6)
 RETURNING rewind_id
 """
 
-_MOVED = "UPDATE rewinds SET moved_at = clock_timestamp() WHERE rewind_id = $1"
+_FIRST = """
+SELECT min(rewind_id)
+FROM rewinds
+WHERE group_name = $1 AND again AND rewind_id > (
+    SELECT COALESCE(max(rewind_id), 0) FROM rewinds WHERE group_name = $1 AND again AND moved_at IS NOT NULL
+)
+"""
+
+_MOVED = "UPDATE rewinds SET moved_at = clock_timestamp(), rounds = $2 WHERE rewind_id = $1"
 
 _LATEST = """
-SELECT group_name, topic, asked_by, reason, moves, moved_at
+SELECT group_name, topic, asked_by, reason, moves, again, rounds, moved_at
 FROM rewinds
 ORDER BY rewind_id DESC
 LIMIT $1
@@ -32,17 +40,18 @@ class PostgresRewinds:
 
     pool: asyncpg.Pool
 
-    async def begin(self, rewind: NotedRewind) -> int:
-        """Note a rewind that is about to be done; returns its number."""
-        moves = json.dumps(rewind.moves)
+    async def begin(self, rewind: NotedRewind) -> Begun:
+        """Note a rewind that is about to be done; see the port."""
+        about = (rewind.group, rewind.topic, rewind.by, rewind.reason, json.dumps(rewind.moves), rewind.again)
         async with borrowed(self.pool) as connection:
-            number = await connection.fetchval(_BEGIN, rewind.group, rewind.topic, rewind.by, rewind.reason, moves)
-        return int(number)
+            number = int(await connection.fetchval(_BEGIN, *about))
+            first = int(await connection.fetchval(_FIRST, rewind.group)) if rewind.again else number
+        return Begun(number, first)
 
-    async def moved(self, number: int) -> None:
-        """Note that it was done."""
+    async def moved(self, number: int, rounds: Mapping[str, int]) -> None:
+        """Note that it was done; see the port."""
         async with borrowed(self.pool) as connection:
-            await connection.execute(_MOVED, number)
+            await connection.execute(_MOVED, number, json.dumps(rounds))
 
     async def latest(self, limit: int) -> Sequence[NotedRewind]:
         """Rewinds, the latest first."""
@@ -55,6 +64,8 @@ class PostgresRewinds:
                 row["asked_by"],
                 row["reason"],
                 _moves(json.loads(row["moves"])),
+                row["again"],
+                json.loads(row["rounds"]),
                 row["moved_at"],
             )
             for row in rows
@@ -67,14 +78,20 @@ class MemoryRewinds:
 
     _rewinds: list[NotedRewind] = field(default_factory=list)
 
-    async def begin(self, rewind: NotedRewind) -> int:
-        """Note a rewind that is about to be done; returns its number."""
+    async def begin(self, rewind: NotedRewind) -> Begun:
+        """Note a rewind that is about to be done; see the port."""
         self._rewinds.append(rewind)
-        return len(self._rewinds) - 1
+        number = first = len(self._rewinds) - 1
+        for earlier, one in reversed(list(enumerate(self._rewinds))):
+            if rewind.again and one.again and one.group == rewind.group:
+                if one.moved_at is not None:
+                    break
+                first = earlier
+        return Begun(number, first)
 
-    async def moved(self, number: int) -> None:
-        """Note that it was done."""
-        self._rewinds[number] = replace(self._rewinds[number], moved_at=datetime.now(UTC))
+    async def moved(self, number: int, rounds: Mapping[str, int]) -> None:
+        """Note that it was done; see the port."""
+        self._rewinds[number] = replace(self._rewinds[number], rounds=dict(rounds), moved_at=datetime.now(UTC))
 
     async def latest(self, limit: int) -> Sequence[NotedRewind]:
         """Rewinds, the latest first."""

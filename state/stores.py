@@ -35,5 +35,5 @@ def memory_stores(clock: Callable[[], float] = time.monotonic) -> Stores:
         outbox=outbox,
         parking=parking,
         leases=leases,
-        controls=MemoryControls(clock),
+        controls=MemoryControls(clock, leases),
     )

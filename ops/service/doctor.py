@@ -153,6 +153,9 @@ def of_agent(lag: AgentLag) -> Iterator[Finding]:
         ordered = any(worker.mode in (Mode.PAUSED, Mode.DRAINED) for worker in lag.workers)
         mend = f"`switchyard resume {lag.agent}`" if ordered else "mend what it names"
         yield Finding(Severity.WARNING, about, f"nothing new is started: {lag.held_up}", mend)
+    elif lag.workers and not lag.group.members:
+        says = f"its workers are out of the group, drained or sent away by a rewind, and {work} records to handle"
+        yield Finding(Severity.WARNING, about, says, f"`switchyard resume {lag.agent}`; a rewind ends by itself")
     elif not lag.group.members:
         severity = Severity.FAULT if work else Severity.WARNING
         yield Finding(severity, about, f"it has no workers, and {work} records to handle", start)

@@ -8,7 +8,7 @@ import pytest
 
 from contracts.control import ControlOrder, Course, Mode, Presence
 from contracts.events import Drain, Pause, Resume, SetConcurrency
-from contracts.ports import Controls
+from contracts.ports import Controls, absence_lease
 from tests.contract.backends import Backend, in_memory, migrated_pool, on_postgres
 
 GROUP = "triage"
@@ -69,6 +69,20 @@ class ControlsContract:
         """Every worker that hears an order keeps it, however late."""
         await self.given(controls, pause("c1"), resume("c2"), pause("c1"))
         assert (await controls.course(GROUP, "w1")).mode is Mode.RUNNING
+
+    async def test_while_somebody_has_a_group_away_its_workers_are_out_whatever_they_were_ordered(
+        self, controls: Controls, backend: Backend
+    ) -> None:
+        await self.given(controls, pause("c1", worker="w1"), lanes(4, "c2"))
+        leases = backend.stores.leases
+        await leases.hold(absence_lease(GROUP), "mia", lease_s=30)
+        await self.given(controls, resume("c3", worker="w2"))
+        away = Course(Mode.DRAINED, 4, "mia", "its group is away")
+        assert [await controls.course(GROUP, name) for name in ("w1", "w2", "w3")] == [away] * 3
+        assert (await controls.course("lookup", "w1")).mode is Mode.RUNNING
+        await backend.let_pass(31)
+        after = [(await controls.course(GROUP, name)).mode for name in ("w1", "w2", "w3")]
+        assert after == [Mode.PAUSED, Mode.RUNNING, Mode.RUNNING]
 
     async def test_workers_are_told_by_name_as_they_reported_last(self, controls: Controls) -> None:
         await controls.report(present("w2"))

@@ -216,6 +216,15 @@ def test_an_agent_that_was_drained_is_no_fault_and_is_resumed() -> None:
     assert (away.severity, away.mend) == (Severity.WARNING, "mend what it names")
 
 
+def test_workers_that_are_out_of_their_group_are_told_from_none() -> None:
+    worker = Presence("w1", "triage", "v1", "host", 7, Mode.RUNNING, 256, 0, 0, 0.0)
+    lag = AgentLag("triage", TICKETS.name, Group("Empty"), [], [worker], 0, at_s=1.0)
+    [out] = of_agent(lag)
+    assert (out.severity, out.mend) == (Severity.WARNING, "`switchyard resume triage`; a rewind ends by itself")
+    [none] = of_agent(replace(lag, workers=[]))
+    assert none.mend == "`switchyard run triage`"
+
+
 def test_the_exit_code_follows_the_worst(monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> None:
     monkeypatch.setenv("SWITCHYARD_KAFKA__BOOTSTRAP_SERVERS", f"127.0.0.1:{unused_tcp_port}")
     monkeypatch.setenv("SWITCHYARD_POSTGRES__DSN", f"postgresql://nobody@127.0.0.1:{unused_tcp_port}/none")

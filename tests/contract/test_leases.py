@@ -52,6 +52,16 @@ class LeasesContract:
         await leases.release("sweep", "b")
         assert not await leases.hold("sweep", "b", lease_s=60)
 
+    async def test_who_has_it_is_told_while_it_lasts(self, leases: Leases, backend: Backend) -> None:
+        assert await leases.holder("sweep") is None
+        await leases.hold("sweep", "a", lease_s=30)
+        assert (await leases.holder("sweep"), await leases.holder("another")) == ("a", None)
+        await backend.let_pass(31)
+        assert await leases.holder("sweep") is None
+        await leases.hold("sweep", "b", lease_s=30)
+        await leases.release("sweep", "b")
+        assert await leases.holder("sweep") is None
+
     async def test_of_twenty_who_want_it_at_once_one_has_it(self, leases: Leases) -> None:
         for name in ("first", "second", "third"):
             won = await asyncio.gather(*(leases.hold(name, f"w{n}", lease_s=60) for n in range(20)))

@@ -206,6 +206,14 @@ class LetterBookContract:
         assert (job.status, job.ended_at is not None) == (JobStatus.CANCELLED, True)
         assert await shelf.fates("j1") == [Fate.FREED, Fate.PLANNED]
 
+    async def test_a_groups_jobs_that_were_not_ended_are_told_the_latest_first(self, shelf: Shelf) -> None:
+        for job_id in ("j1", "j2", "j3", "j4"):
+            await shelf.begin(job_id)
+        await shelf.book.begin(Job("other", Act.REDRIVE, "lookup", "mia", "", 1.0), [])
+        await shelf.book.end("j2", JobStatus.CANCELLED)
+        await shelf.book.end("j3", JobStatus.DONE)
+        assert [job.job_id for job in await shelf.book.running(GROUP)] == ["j4", "j1"]
+
     async def test_what_is_held_back_is_noted_and_not_taken(self, shelf: Shelf) -> None:
         blocked = await shelf.block("t1")
         await shelf.begin("j1", replace(blocking(blocked), fate=Fate.HELD_BACK))

@@ -19,6 +19,7 @@ from contracts.ports import Stores
 from contracts.topics import dead_letter_topic
 from ops.letter_text import as_lines, as_text, job_with_letters, listed, shown
 from ops.letters import Asked, Found, LetterDesk, Told
+from ops.service.exclusion import rewinding_alone
 from state.letters import PostgresLetterBook
 from state.memory_letters import MemoryLetterBook
 from state.memory_parking import MemoryParking
@@ -308,6 +309,47 @@ class LettersContract:
             assert len(await floor.waiting()) == 1
             with pytest.raises(SupportError, match="there is no job"):
                 await floor.desk.told(job.job_id)
+
+    async def test_while_its_group_is_rewound_no_letter_is_redriven(self, floor: Floor) -> None:
+        async with floor.bench.worker():
+            await floor.bench.submit("sick", "broken")
+            await floor.until_waiting(1)
+            job, letters = await floor.desk.plan(floor.wanted(), Asked(Act.REDRIVE, "mia"))
+            desk, sentence = floor.desk, f"bo rewinds {floor.group} at this moment; try again once that is done"
+            async with rewinding_alone(desk.leases, desk.book, floor.group, "bo"):
+                with pytest.raises(SupportError, match=sentence):
+                    await desk.begin(job, letters)
+                assert await desk.jobs() == []
+            await desk.begin(job, letters)
+            async with rewinding_alone(desk.leases, desk.book, floor.group, "bo"):
+                with pytest.raises(SupportError, match=sentence):
+                    await desk.work(job.job_id, asyncio.Event())
+            floor.broken = False
+            assert fates(await desk.work(job.job_id, asyncio.Event())) == [Fate.FREED]
+
+    async def test_while_letters_are_redriven_their_group_is_not_rewound(self, floor: Floor) -> None:
+        async with floor.bench.worker():
+            for n in range(3):
+                await floor.bench.submit(f"sick{n}", "broken")
+            await floor.until_waiting(3)
+            desk, stopping = floor.desk, asyncio.Event()
+            job, letters = await desk.plan(floor.wanted(), Asked(Act.REDRIVE, "mia", rate=1))
+            await desk.begin(job, letters)
+            working = asyncio.create_task(desk.work(job.job_id, stopping))
+
+            async def one_is_freed() -> bool:
+                return Fate.FREED in fates(await desk.told(job.job_id))
+
+            await until(one_is_freed)
+            with pytest.raises(SupportError, match=f"mia redrives .* wait for the job {job.job_id}, or end it with"):
+                async with rewinding_alone(desk.leases, desk.book, floor.group, "bo"):
+                    pass
+            with pytest.raises(SupportError, match="somebody works on the job"):
+                await desk.work(job.job_id, asyncio.Event())
+            stopping.set()
+            await working
+            async with rewinding_alone(desk.leases, desk.book, floor.group, "bo"):
+                pass
 
 
 class TestInMemory(LettersContract):

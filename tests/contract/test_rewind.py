@@ -1,65 +1,68 @@
-"""Rewinding a group on a real Kafka: what is told before, and that nothing happens twice after."""
+"""Rewinding a group on either broker: its workers leave and return, what is told before, and nothing happens twice."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from bus.codec import Codec
+from bus.connection import KafkaConnection
+from bus.consumer import Worker
 from bus.rewinding import Move, offsets_of
+from contracts.control import Mode, Presence
 from contracts.errors import ContractBroken, SupportError
-from contracts.events import Event
+from contracts.events import Event, Pause
+from contracts.letters import Act, Job
+from contracts.ports import absence_lease
 from contracts.topics import TICKETS
-from ops.rewind import Absence, Outlook, Rewinding, Unattended, target_of
+from ops.broker.server import EmbeddedBroker
+from ops.rewind import Outlook, Rewinding, target_of
+from ops.service.absence import SentAway
+from ops.service.exclusion import job_lease
+from state.memory_letters import MemoryLetterBook
+from state.memory_parking import MemoryParking
 from state.rewinds import MemoryRewinds
-from tests.contract.worker.bench import Bench, until
-from tests.contract.worker.conftest import bench
-
-__all__ = ["bench"]
-pytestmark = pytest.mark.kafka
+from tests.contract.worker.bench import FAST, Bench, until
+from tests.contract.worker.conftest import bench_on
 
 NOW = datetime(2026, 11, 21, 14, 5, tzinfo=UTC)
 
 
-@dataclass
-class Shift:
-    """A worker that can be sent away for a moment."""
-
-    bench: Bench
-    stack: contextlib.AsyncExitStack
-
-    async def begin(self) -> None:
-        await self.stack.enter_async_context(self.bench.worker())
-
-    @contextlib.asynccontextmanager
-    async def of(self, group: str) -> AsyncIterator[None]:
-        """See `ops.rewind.Absence`."""
-        assert group == self.bench.agent.name
-        await self.stack.aclose()
-        try:
-            yield
-        finally:
-            await self.begin()
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
+async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
+    async with contextlib.AsyncExitStack() as stack:
+        if request.param == "embedded":
+            broker = EmbeddedBroker(tmp_path)
+            await broker.start()
+            stack.push_async_callback(broker.stop)
+            connection = KafkaConnection(broker.bootstrap_servers)
+        else:
+            connection = KafkaConnection(request.getfixturevalue("kafka_bootstrap"))
+        yield await stack.enter_async_context(bench_on(connection))
 
 
 @contextlib.asynccontextmanager
-async def rewinding(bench: Bench, absence: Absence | None = None) -> AsyncIterator[Rewinding]:
-    codec = Codec(timedelta(hours=1))
-    async with offsets_of(bench.connection, bench.agent.name, bench.topic.name) as offsets:
+async def rewinding(bench: Bench, *, limit_s: float = 20.0) -> AsyncIterator[Rewinding]:
+    stores, group = bench.stores, bench.agent.name
+    assert isinstance(stores.parking, MemoryParking)
+    async with offsets_of(bench.connection, group, bench.topic.name) as offsets:
         yield Rewinding(
-            offsets,
-            bench.agent.name,
-            bench.topic,
-            bench.store,
-            bench.stores.leases,
-            absence or Unattended(),
-            codec,
-            MemoryRewinds(),
+            offsets=offsets,
+            group=group,
+            topic=bench.topic,
+            tickets=bench.store,
+            leases=stores.leases,
+            absence=SentAway(stores.controls, stores.leases, bench.connection, {group: bench.topic}, limit_s),
+            codec=Codec(timedelta(hours=1)),
+            book=MemoryRewinds(),
+            letters=MemoryLetterBook(stores.parking),
         )
 
 
@@ -71,19 +74,26 @@ async def handle(bench: Bench, count: int) -> None:
         await until(bench.all_committed)
 
 
+async def until_in(worker: Worker, mode: Mode) -> None:
+    async def is_in() -> bool:
+        return worker.presence().mode is mode
+
+    await until(is_in)
+
+
 async def test_a_running_group_set_back_to_the_beginning_does_nothing_twice(bench: Bench) -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        shift = Shift(bench, stack)
-        await shift.begin()
+    async with bench.worker(options=replace(FAST, name="a")), bench.worker(options=replace(FAST, name="b")):
         for n in range(40):
             await bench.submit(f"t{n % 10}", f"body {n}")
         await until(bench.all_committed)
         handled = list(bench.agent.seen)
-        async with rewinding(bench, shift) as group:
+        async with rewinding(bench) as group:
             rewound, _ = await asyncio.gather(group.done("earliest", by="mia"), bench.submit("new", "under way"))
-        assert rewound.moved
+        assert (rewound.moved, rewound.workers) == (True, ["a", "b"])
         assert rewound.outlook.dropped >= 40
         assert rewound.outlook.skipped == rewound.outlook.unreadable == rewound.outlook.queued == 0
+        assert sum(move.now for move in rewound.moves) >= 40
+        assert {move.to for move in rewound.moves} == {0}
 
         async def the_new_one_is_answered() -> bool:
             return await bench.replies("new") == ["under way"]
@@ -94,6 +104,89 @@ async def test_a_running_group_set_back_to_the_beginning_does_nothing_twice(benc
     assert len(bench.agent.seen) == len(handled) + 1
     for n in range(10):
         assert await bench.replies(f"t{n}") == [f"body {m}" for m in range(n, 40, 10)]
+
+
+async def test_what_is_in_flight_is_finished_first_and_who_starts_meanwhile_stays_out(bench: Bench) -> None:
+    release = asyncio.Event()
+
+    async def think(_event: Event) -> None:
+        await release.wait()
+
+    bench.agent.meanwhile = think
+    async with bench.worker(options=replace(FAST, name="a")) as first, rewinding(bench) as group:
+        await bench.submit("t1", "hello")
+
+        async def begun() -> bool:
+            return len(bench.agent.seen) == 1
+
+        await until(begun)
+        moving = asyncio.create_task(group.done("earliest", by="mia"))
+        await until_in(first, Mode.DRAINING)
+        async with bench.worker(options=replace(FAST, name="b")) as second:
+            assert second.presence().mode is Mode.DRAINED
+            release.set()
+            rewound = await moving
+            assert [(move.now, move.to) for move in rewound.moves if move.now] == [(1, 0)]
+            await until_in(first, Mode.RUNNING)
+            await until_in(second, Mode.RUNNING)
+            await bench.submit("t2", "hello")
+            await until(bench.all_committed)
+    assert len(bench.agent.seen) == 2
+
+
+async def test_who_was_paused_before_is_paused_afterwards(bench: Bench) -> None:
+    await handle(bench, 3)
+    order = Pause(command_id="c1", group=bench.agent.name, worker="a", by="ada")
+    await bench.stores.controls.give(order)
+    async with (
+        bench.worker(options=replace(FAST, name="a")) as paused,
+        bench.worker(options=replace(FAST, name="b")) as other,
+        rewinding(bench) as group,
+    ):
+        assert (await group.done("earliest", by="mia")).moved
+        await until_in(other, Mode.RUNNING)
+        await until_in(paused, Mode.PAUSED)
+
+
+async def test_workers_return_by_themselves_when_whoever_sent_them_away_was_killed(bench: Bench) -> None:
+    async with bench.worker(options=replace(FAST, name="a")) as worker:
+        await bench.stores.leases.hold(absence_lease(bench.agent.name), "mia/killed", lease_s=4)
+        await until_in(worker, Mode.DRAINED)
+        await bench.submit("t1", "hello")
+        assert bench.agent.seen == []
+        await until(bench.all_committed)
+    assert len(bench.agent.seen) == 1
+
+
+async def test_a_worker_that_does_not_leave_is_named_and_nothing_is_moved(bench: Bench) -> None:
+    """It hangs, and nobody has noticed yet."""
+    async with bench.worker(options=replace(FAST, name="a")) as worker:
+        await bench.submit("t1", "hello")
+        await until(bench.all_committed)
+        before = await bench.committed()
+        async with rewinding(bench, limit_s=4.0) as group:
+            await bench.stores.controls.report(Presence("ghost", group.group, "v1", Mode.RUNNING, 256, 7))
+            with pytest.raises(SupportError, match=r"did not leave the group within 4 s: ghost \(running, 7 in flight"):
+                await group.done("earliest", by="mia")
+            assert await group.book.latest(10) == []
+        await until_in(worker, Mode.RUNNING)
+        assert await bench.committed() == before
+
+
+async def test_a_member_that_is_no_worker_is_named_and_nothing_is_moved(bench: Bench) -> None:
+    await handle(bench, 1)
+    before = await bench.committed()
+    stranger = AIOKafkaConsumer(
+        bench.topic.name, **bench.connection.client_options(), group_id=bench.agent.name, enable_auto_commit=False
+    )
+    await stranger.start()
+    try:
+        async with rewinding(bench, limit_s=1.0) as group:
+            with pytest.raises(SupportError, match=r"did not leave the group within 1 s: .* on .*; nothing was moved"):
+                await group.done("earliest", by="mia")
+    finally:
+        await stranger.stop()
+    assert await bench.committed() == before
 
 
 async def test_what_would_be_handled_again_is_told_and_nothing_is_changed(bench: Bench) -> None:
@@ -171,32 +264,42 @@ async def test_the_beginning_is_where_the_topic_begins_now(bench: Bench) -> None
             await group.told("earliest", [99])
 
 
-async def test_a_group_with_members_is_not_moved(bench: Bench) -> None:
-    async with bench.worker():
+async def test_of_two_rewinds_of_a_group_at_once_one_is_refused_and_names_the_other(bench: Bench) -> None:
+    release = asyncio.Event()
+
+    async def think(_event: Event) -> None:
+        await release.wait()
+
+    bench.agent.meanwhile = think
+    async with (
+        bench.worker(options=replace(FAST, name="a")) as worker,
+        rewinding(bench) as one,
+        rewinding(bench) as two,
+    ):
         await bench.submit("t1", "hello")
-        await until(bench.all_committed)
-        before = await bench.committed()
-        async with rewinding(bench) as group:
-            with pytest.raises(SupportError, match="are in its group; they must leave it first"):
-                await group.done("earliest", by="mia")
-            assert [noted.moved_at for noted in await group.book.latest(10)] == [None]
-        assert await bench.committed() == before
+
+        async def begun() -> bool:
+            return len(bench.agent.seen) == 1
+
+        await until(begun)
+        first = asyncio.create_task(one.done("earliest", by="mia"))
+        await until_in(worker, Mode.DRAINING)
+        with pytest.raises(SupportError, match=r"mia rewinds .* at this moment; try again once that is done"):
+            await two.done("latest", by="bo")
+        release.set()
+        assert (await first).moved
+        assert (await two.done("latest", by="bo")).moved
 
 
-async def test_of_two_rewinds_of_a_group_at_once_one_is_refused(bench: Bench) -> None:
+async def test_a_group_whose_letters_somebody_redrives_is_not_rewound(bench: Bench) -> None:
     await handle(bench, 1)
-
-    class Busy:
-        """While the first rewind has the workers away, the second one is tried."""
-
-        @contextlib.asynccontextmanager
-        async def of(self, group: str) -> AsyncIterator[None]:
-            async with rewinding(bench) as other:
-                with pytest.raises(SupportError, match="somebody rewinds"):
-                    await other.done("earliest", by="mia")
-            yield
-
-    async with rewinding(bench, Busy()) as group:
+    async with rewinding(bench) as group:
+        await group.letters.begin(Job("j1", Act.REDRIVE, bench.agent.name, "bo", "mended", 100.0), [])
+        lease = job_lease(group.leases, "j1")
+        assert await lease.held()
+        with pytest.raises(SupportError, match=r"bo redrives .* or end it with `switchyard dlt cancel j1`"):
+            await group.done("earliest", by="mia")
+        await lease.give_back()  # interrupted: nobody works on it, and it can be resumed afterwards
         assert (await group.done("earliest", by="mia")).moved
 
 

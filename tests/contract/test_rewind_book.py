@@ -1,5 +1,7 @@
 """What every book of rewinds promises."""
 
+from dataclasses import replace
+
 import asyncpg
 import pytest
 
@@ -12,11 +14,25 @@ class RewindsContract:
         refused = NotedRewind("triage", "support.tickets.v1", "mia", "a bug in 1.2", {0: (10, 0), 3: (7, 5)})
         done = NotedRewind("lookup", "support.lookup.v1", "bo", "", {})
         await book.begin(refused)
-        await book.moved(await book.begin(done))
+        await book.moved((await book.begin(done)).number, {})
         last, first = await book.latest(10)
         assert first == refused
         assert (last.group, last.moves, last.moved_at is not None) == ("lookup", {}, True)
         assert [one.group for one in await book.latest(1)] == ["lookup"]
+
+    async def test_one_that_decides_anew_goes_on_with_those_that_were_interrupted(self, book: Rewinds) -> None:
+        anew = NotedRewind("triage", "support.tickets.v1", "mia", "a bug in 1.2", {0: (10, 0)}, again=True)
+        first = await book.begin(anew)
+        assert first.first == first.number
+        await book.begin(replace(anew, group="lookup"))
+        plain = await book.begin(replace(anew, again=False))
+        assert plain.first == plain.number
+        second = await book.begin(replace(anew, by="bo"))
+        assert second.first == first.number != second.number
+        await book.moved(second.number, {"again": 3, "acted": 1})
+        assert (await book.latest(1))[0].rounds == {"again": 3, "acted": 1}
+        third = await book.begin(anew)
+        assert third.first == third.number
 
 
 class TestInMemory(RewindsContract):

@@ -481,7 +481,7 @@ ROWS = (
     Row(32, the_topic_made_anew, 8, takes_s=60),
     Row(34, two_relays, 9, askers=2),
 )
-"""All of them. Row 30 (dead letters redriven twice at once) needs the redrive that is not there yet."""
+"""All of them. Row 30 (dead letters redriven twice at once) is `python -m tests.system redriven`."""
 
 
 def rows_of(numbers: str) -> Sequence[Row]:
@@ -490,5 +490,7 @@ def rows_of(numbers: str) -> Sequence[Row]:
         return ROWS
     found = [row for number in numbers.split(",") for row in ROWS if row.number == int(number)]
     if missing := set(map(int, numbers.split(","))) - {row.number for row in found}:
-        raise ValueError(f"no such rows: {sorted(missing)}; row 30 waits for redriving, others are not this drill's")
+        raise ValueError(
+            f"no such rows: {sorted(missing)}; row 30 is `python -m tests.system redriven`, others are not this drill's"
+        )
     return found

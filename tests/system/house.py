@@ -1,6 +1,7 @@
 """A running system, seen from outside: the fixture `house` of the system tests."""
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import AsyncIterator
@@ -69,7 +70,7 @@ class House:
 
         await until(all_came, f"{count} outcomes", limit_s)
 
-    async def until_at_rest(self) -> None:
+    async def until_at_rest(self, limit_s: float = 90) -> None:
         """Return once every stored record is published and every command on the effects topic carried out."""
 
         async def at_rest() -> bool:
@@ -81,14 +82,23 @@ class House:
             )
             return emitted == carried_out and waiting == 0
 
-        await until(at_rest, "a system at rest", 90)
+        await until(at_rest, "a system at rest", limit_s)
 
 
 @pytest.fixture
 async def house(
     kafka_bootstrap: str, postgres_dsn: str, redis_url: str, reaper: Reaper, tmp_path: Path
 ) -> AsyncIterator[House]:
-    """Topics, tables, the demo shop and the stand-in are there; the test starts the workers it wants."""
+    """A house on the services of this run."""
+    async with open_house(kafka_bootstrap, postgres_dsn, redis_url, reaper, tmp_path) as opened:
+        yield opened
+
+
+@contextlib.asynccontextmanager
+async def open_house(
+    kafka_bootstrap: str, postgres_dsn: str, redis_url: str, reaper: Reaper, folder: Path
+) -> AsyncIterator[House]:
+    """Topics, tables, the demo shop and the stand-in are there; whoever opens it starts the workers they want."""
     connection = KafkaConnection(bootstrap_servers=kafka_bootstrap)
     services = {
         "SWITCHYARD_KAFKA__BOOTSTRAP_SERVERS": kafka_bootstrap,
@@ -96,7 +106,7 @@ async def house(
         "SWITCHYARD_REDIS__URL": redis_url,
     }
     await asyncio.gather(with_fresh_topics(connection), migrate(postgres_dsn))
-    async with open_pool(postgres_dsn, max_size=2) as pool, system(tmp_path, reaper, services) as started:
+    async with open_pool(postgres_dsn, max_size=2) as pool, system(folder, reaper, services) as started:
         await load_shop(pool, "default", demo_shop())
         await started.start_standin(latency_ms=50)
         async with (

@@ -119,10 +119,10 @@ class System:
         await self._until_says(process, process.log, '{"ready"')
         return process
 
-    async def run(self, *arguments: str) -> tuple[int, str]:
+    async def run(self, *arguments: str, limit_s: float = 60) -> tuple[int, str]:
         """Run a command to its end; returns its exit code and all it wrote."""
         process = await self._switchyard(*arguments)
-        return await asyncio.wait_for(process.child.wait(), 60), process.log.read_text()
+        return await asyncio.wait_for(process.child.wait(), limit_s), process.log.read_text()
 
     async def _switchyard(self, *arguments: str, env: Mapping[str, str] | None = None) -> Process:
         name = f"{'-'.join(arguments[:2])}-{next(self._numbers)}"

@@ -1,65 +1,34 @@
 """Dead letters of a running system, redriven by the command line: in order, each once, and nothing happens twice."""
 
-import asyncio
-import json
-from collections import Counter
-from typing import Any
-
 import pytest
 
 from tests.system.house import House
-from tests.system.kit import until
+from tests.system.scenarios import command, redriven_twice_at_once
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(300)]
 
 TICKETS = 150
 
 
-async def command(house: House, *arguments: str) -> Any:
-    """The document that a command prints; it must succeed."""
-    code, printed = await house.system.run("dlt", *arguments, "--json")
-    assert code == 0, printed
-    return json.loads(printed.splitlines()[-1])
-
-
 async def test_letters_redriven_twice_at_once_under_load_are_handled_once_and_in_order(house: House) -> None:
-    await house.system.set_faults([{"kind": "refused", "status": 400, "text": "[ticket:sick"}])
-    await house.system.start_workers(("triage", "lookup", "effects"))
-    sick = [f"sick{n}" for n in range(TICKETS)]
-    for body in ("Where is my order?", "Where is it, please?"):
-        await house.publish_tickets(*({"ticket_id": t, "body": f"{body} [ticket:{t}]"} for t in sick))
+    await redriven_twice_at_once(house, letters=TICKETS, behind=TICKETS, others=50, rate=100)
+    jobs = await command(house, "dlt", "jobs")
+    assert sorted(job["by"] for job in jobs if job["status"] == "done") == ["bo", "mia"]
+    for job in jobs:
+        told = await command(house, "dlt", "job", job["job_id"])
+        assert {letter["now"] for letter in told["letters"]} <= {"settled", None}
+    assert (await command(house, "dlt", "list"))["count"] == 0
 
-    async def all_wait() -> bool:
-        behind = "SELECT count(*) FROM parked_records"
-        first = "SELECT count(*) FROM parked_tickets WHERE due_at IS NULL"
-        return list(await house.pool.fetchrow(f"SELECT ({first}), ({behind})")) == [TICKETS, TICKETS]
 
-    await until(all_wait, "a dead letter of each ticket")
-    listed = await command(house, "list", "triage", "--error", "ModelRefused")
-    assert (listed["count"], [one["behind"] for one in listed["fingerprints"]]) == (TICKETS, [TICKETS])
-    would = await command(house, "redrive", "triage", "--dry-run")
-    assert (would["counts"], await command(house, "jobs")) == ({"freed": TICKETS}, [])
-    await house.system.set_faults([])
-    redrives = [command(house, "redrive", "triage", "--by", by, "--rate", "100") for by in ("mia", "bo")]
-    well = [{"ticket_id": f"well{n}", "body": f"Where is my order? [ticket:well{n}]"} for n in range(50)]
-    *done, _ = await asyncio.gather(*redrives, house.publish_tickets(*well))
-    fates = Counter[str]()
-    for job in done:
-        assert {"planned", "taken"} & set(job["counts"]) == set()
-        fates.update(job["counts"])
-    assert fates["freed"] == TICKETS
-    await house.until_outcomes(2 * TICKETS + len(well))
-    await house.until_at_rest()
-    assert {len(house.seen[t]) for t in sick} == {2}
-    assert all([one["round"] for one in house.seen[t]] == [1, 2] for t in sick)
-    assert await house.pool.fetchval("SELECT count(*) FROM parked_tickets") == 0
-    paid = Counter(call["ticket"] for call in house.system.paid_calls())
-    assert max(paid.values()) <= 2  # one a round
-    jobs = await command(house, "jobs")
-    assert sorted(job["by"] for job in jobs if job["status"] == "done") == sorted(job["by"] for job in jobs)
-    told = await command(house, "job", done[0]["job_id"])
-    assert {letter["now"] for letter in told["letters"]} <= {"settled", None}
-    assert (await command(house, "list"))["count"] == 0
+async def test_a_dry_run_and_a_redrive_of_no_letters_note_no_job(house: House) -> None:
+    for arguments in (
+        ("redrive", "triage", "--dry-run"),
+        ("redrive", "triage"),
+        ("discard", "triage", "--reason", "x"),
+    ):
+        code, printed = await house.system.run("dlt", *arguments)
+        assert (code, printed) == (0, "no dead letters of triage wait for a person\n")
+    assert await command(house, "dlt", "jobs") == []
 
 
 async def test_what_cannot_be_is_said_in_one_sentence(house: House) -> None:
@@ -68,7 +37,20 @@ async def test_what_cannot_be_is_said_in_one_sentence(house: House) -> None:
         ("list", "--since", "yesterday"): "'yesterday' is no time; write it like",
         ("show", "x"): "there is no dead letter 'x' (`switchyard dlt list` shows those there are)",
         ("resume", "x"): "there is no job 'x' (`switchyard dlt jobs` shows those there were)",
+        ("cancel", "x"): "there is no job 'x' (`switchyard dlt jobs` shows those there were)",
+        ("redrive", "nobody"): "there is no agent 'nobody'; the agents are triage",
+        ("redrive", "triage", "--letter", "x"): "there is no dead letter 'x' of triage that waits for a person",
     }.items():
         code, printed = await house.system.run("dlt", *arguments)
         assert (code, len(printed.splitlines())) == (1, 1), printed
         assert sentence in printed
+
+
+@pytest.mark.parametrize("away", ["KAFKA__BOOTSTRAP_SERVERS", "POSTGRES__DSN"])
+async def test_a_cluster_that_is_down_is_said_in_one_sentence(house: House, away: str) -> None:
+    down = {"KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9", "POSTGRES__DSN": "postgresql://nobody@127.0.0.1:9/none"}
+    house.system.environment[f"SWITCHYARD_{away}"] = down[away]
+    for arguments in (("list",), ("redrive", "triage")):
+        code, printed = await house.system.run("dlt", *arguments)
+        assert (code, printed.splitlines()[-1].startswith("switchyard: ")) == (1, True), printed
+        assert "Traceback" not in printed

@@ -1,4 +1,4 @@
-"""A group of a running system set back to the beginning by the command line: nothing is paid or done twice."""
+"""A group of a running system rewound by the command line: its workers leave and return, nothing happens twice."""
 
 import json
 from collections import Counter
@@ -6,42 +6,64 @@ from collections import Counter
 import pytest
 
 from tests.system.house import House
-from tests.system.kit import until
+from tests.system.scenarios import asking, command, paid, replies, rewound_under_load
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(240)]
 
 TICKETS = 60
 
 
-async def was_read_again(house: House) -> bool:
-    code, printed = await house.system.run("rewind", "triage", "--to", "earliest", "--dry-run", "--json")
-    assert code == 0, printed
-    return bool(json.loads(printed)["outlook"]["dropped"] == TICKETS + 1)
+async def test_set_back_to_the_beginning_under_load_a_group_pays_no_model_and_does_nothing_again(house: House) -> None:
+    rewound = await rewound_under_load(house, tickets=TICKETS)
+    assert rewound["read_again"] >= TICKETS
 
 
-async def test_set_back_to_the_beginning_a_group_pays_no_model_and_does_nothing_again(house: House) -> None:
-    triage, *_ = await house.system.start_workers(("triage", "lookup", "effects"))
-    old = [{"ticket_id": f"old{n}", "body": f"Where is my order? [ticket:old{n}]"} for n in range(TICKETS)]
-    await house.publish_tickets(*old)
+async def test_again_has_every_ticket_decided_anew_and_tells_nobody_the_same_twice(house: House) -> None:
+    await house.system.start_workers(("triage", "lookup", "effects"))
+    await house.publish_tickets(*asking("old", TICKETS))
     await house.until_outcomes(TICKETS)
     await house.until_at_rest()
-    code, printed = await house.system.run("rewind", "triage", "--to", "earliest")
-    assert (code, len(printed.splitlines())) == (1, 1), printed
-    assert "workers of triage are in its group; they must leave it first" in printed
-    paid = Counter(call["ticket"] for call in house.system.paid_calls())
-    effects = await house.pool.fetch("SELECT * FROM effects ORDER BY effect_key")
-    await triage.drain()
-    code, printed = await house.system.run("rewind", "triage", "--to", "earliest", "--by", "mia", "--json")
-    assert code == 0, printed
-    rewound = json.loads(printed)
-    assert (rewound["moved"], rewound["outlook"]["dropped"], rewound["outlook"]["anew"]) == (True, TICKETS, 0)
-    await house.publish_tickets({"ticket_id": "new", "body": "Where is my order? [ticket:new]"})
-    await house.system.start_workers(("triage",))
-    await house.until_outcomes(TICKETS + 1)
-    await until(lambda: was_read_again(house), "the end of the topic once more")
+    replies_before, ended = await replies(house, "old"), Counter(one["disposition"] for [one] in house.seen.values())
+    would = await command(
+        house, "rewind", "triage", "--to", "earliest", "--dry-run", "--again", "--reason", "a better prompt"
+    )
+    again = would["rounds"]["again"]
+    assert would["rounds"] == {"again": ended["answered"], "followed": ended["needs_customer"]}
+    assert sum(would["rounds"].values()) == TICKETS
+    assert sum(paid(house, "old").values()) == TICKETS
+    code, printed = await house.system.run(
+        "rewind", "triage", "--to", "earliest", "--dry-run", "--again", "--reason", "x"
+    )
+    assert (code, "would be sent out of the group for it, and return" in printed) == (0, True)
+    assert f"{again} rounds would be decided anew: triage and the agents after it ask their models again" in printed
+    about = ("--again", "--by", "mia", "--reason", "a better prompt")
+    rewound = await command(house, "rewind", "triage", "--to", "earliest", *about)
+    assert rewound["rounds"] == would["rounds"]
+    await house.until_outcomes(TICKETS + again)
     await house.until_at_rest()
-    after = Counter(call["ticket"] for call in house.system.paid_calls())
-    assert {ticket: count for ticket, count in after.items() if ticket != "new"} == paid
-    now = await house.pool.fetch("SELECT * FROM effects WHERE ticket_id <> 'new' ORDER BY effect_key")
-    assert now == effects
-    assert {len(found) for found in house.seen.values()} == {1}
+    assert sum(paid(house, "old").values()) == TICKETS + again
+    assert await replies(house, "old") == replies_before
+    twice = [found for found in house.seen.values() if len(found) == 2]
+    assert (len(twice), {len(found) for found in house.seen.values()} <= {1, 2}) == (again, True)
+    assert all({one["round"] for one in found} == {1} for found in twice)
+    noted = await house.pool.fetchrow("SELECT asked_by, reason, again, moved_at, rounds FROM rewinds")
+    assert list(noted)[:3] == ["mia", "a better prompt", True]
+    assert json.loads(noted["rounds"])["again"] == again
+
+
+async def test_what_cannot_be_is_said_in_one_sentence(house: House) -> None:
+    for arguments, sentence in {
+        ("nobody", "--to", "earliest"): "there is no agent 'nobody'; the agents are triage",
+        ("triage", "--to", "yesterday"): "'yesterday' is no time; write it like",
+        ("effects", "--to", "earliest", "--again", "--reason", "x"): "effects decides nothing anew: what it did stays",
+        ("triage", "--to", "earliest", "--partition", "99"): "support.tickets.v1 has no partition 99; it has 0 to 7",
+    }.items():
+        code, printed = await house.system.run("rewind", *arguments)
+        assert (code, len(printed.splitlines())) == (1, 1), printed
+        assert sentence in printed
+    code, printed = await house.system.run("rewind", "triage", "--to", "earliest", "--again")
+    assert (code, "say why it is decided anew" in printed) == (2, True)
+    house.system.environment["SWITCHYARD_KAFKA__BOOTSTRAP_SERVERS"] = "127.0.0.1:9"
+    code, printed = await house.system.run("rewind", "triage", "--to", "earliest")
+    assert (code, printed.splitlines()[-1].startswith("switchyard: ")) == (1, True), printed
+    assert "Traceback" not in printed

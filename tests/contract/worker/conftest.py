@@ -1,3 +1,4 @@
+import contextlib
 import uuid
 from collections.abc import AsyncIterator
 
@@ -13,7 +14,12 @@ from tests.contract.worker.bench import Answering, Bench
 
 @pytest.fixture
 async def bench(kafka_bootstrap: str) -> AsyncIterator[Bench]:
-    connection = KafkaConnection(kafka_bootstrap)
+    async with bench_on(KafkaConnection(kafka_bootstrap)) as bench:
+        yield bench
+
+
+@contextlib.asynccontextmanager
+async def bench_on(connection: KafkaConnection) -> AsyncIterator[Bench]:
     name = uuid.uuid4().hex[:12]
     topic = Topic(f"worker-{name}", (TicketSubmitted, CustomerReplied, LookupRequested), partitions=4, bare_json=True)
     group = f"group-{name}"
