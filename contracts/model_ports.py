@@ -174,9 +174,9 @@ class KeyLimits(Protocol):
         """Count what others used: the provider says that so much is left (-1: it does not say)."""
 
     async def share_used(self) -> float | None:
-        """The share of the tightest limit that is taken, or will be at the pace of the last seconds: then it may pass 1.
+        """The share of the tightest limit that is taken, or will be at the pace of the last seconds; that may pass 1.
 
-        Over all keys that are not left alone; 1 when all are, None when there is no limit. Takes nothing itself.
+        Over all keys that are not left alone: 1 when all are, None when there is no limit. Takes nothing itself.
         """
 
 

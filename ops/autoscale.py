@@ -25,6 +25,10 @@ class Lag(Protocol):
     def partitions(self) -> Sized:
         """Of the agent's topic."""
 
+    @property
+    def paused(self) -> str:
+        """Why none of its workers starts anything new; '' when they do."""
+
 
 _NOTHING_PER_S = 0.01  # a smoothed rate never ends by itself
 
@@ -33,6 +37,7 @@ _NOTHING_PER_S = 0.01  # a smoothed rate never ends by itself
 class Room:
     """What there is besides workers that a handler needs."""
 
+    model: str = ""  # that answers it; '' where it asks none
     model_share_used: float | None = None  # of the tightest limit, by the workers there are; None: no limit
     has_budget: bool = True
     breaker_is_open: bool = False
@@ -92,8 +97,8 @@ def decide(now_s: float, workers: int, lag: Lag, room: Room, goal: Goal, memory:
     """
     memory = _learned(now_s, workers, lag, goal, memory)
     wish, why = _wish(workers, lag, goal, memory)
-    bounded, by_what = _bounded(now_s, wish, workers, lag, room, goal, memory)
-    memory = _wished(now_s, bounded, goal, memory)
+    bounded = _bounded(now_s, wish, workers, lag, room, goal, memory)
+    memory = _wished(now_s, bounded.count, goal, memory)
     chosen, reason, memory = _chosen(now_s, workers, bounded, lag, goal, memory)
     inputs = {
         "workers": workers,
@@ -105,8 +110,9 @@ def decide(now_s: float, workers: int, lag: Lag, room: Room, goal: Goal, memory:
         "capacity_per_s": memory.capacity_per_s,
         "wish": wish,
         "wish_because": why,
-        "bounded_to": bounded,
-        "bounded_by": by_what,
+        "bounded_to": bounded.count,
+        "bounded_by": bounded.by,
+        "paused": lag.paused,
         **asdict(room),
         "goal": asdict(goal),
     }
@@ -116,12 +122,19 @@ def decide(now_s: float, workers: int, lag: Lag, room: Room, goal: Goal, memory:
 def _learned(now_s: float, workers: int, lag: Lag, goal: Goal, memory: Memory) -> Memory:
     memory = replace(
         memory,
-        begun_s=now_s if memory.begun_s is None else memory.begun_s,
+        begun_s=_begun_s(now_s, goal, memory),
         last=(now_s, lag.open),
         arriving_per_s=_arriving_per_s(now_s, lag, goal, memory),
     )
     is_settling = memory.raised is not None and now_s - memory.raised.at_s < goal.settle_s
     return memory if is_settling or not workers else _measured(lag.pace_per_s / workers, lag, goal, memory)
+
+
+def _begun_s(now_s: float, goal: Goal, memory: Memory) -> float:
+    """Since when it is watched without a gap: what was not seen was not calm."""
+    if memory.begun_s is None or memory.last is None or now_s - memory.last[0] > goal.calm_s:
+        return now_s
+    return memory.begun_s
 
 
 def _measured(each_per_s: float, lag: Lag, goal: Goal, memory: Memory) -> Memory:
@@ -158,21 +171,35 @@ def _wish(workers: int, lag: Lag, goal: Goal, memory: Memory) -> tuple[int, str]
     return max(1, goal.fewest, needed), f"{to_do_per_s:.1f} records a second to do, {memory.capacity_per_s:.1f} by each"
 
 
-def _bounded(
-    now_s: float, wish: int, workers: int, lag: Lag, room: Room, goal: Goal, memory: Memory
-) -> tuple[int, str]:
-    """The wish within its bounds, and the bound that was met; some only hold up more, and take none away."""
+@dataclass(frozen=True, slots=True)
+class _Bounded:
+    """A wish within its bounds, and the bound that was met; '' where none was."""
+
+    count: int
+    by: str
+
+    @property
+    def told(self) -> str:
+        """What a reason says of it."""
+        return f" (bounded by: {self.by})" if self.by else ""
+
+
+def _bounded(now_s: float, wish: int, workers: int, lag: Lag, room: Room, goal: Goal, memory: Memory) -> _Bounded:
+    """Some bounds only hold up more, and take none away; nor do they keep the first one, who finds out, from coming."""
     bounds = {"partitions": len(lag.partitions), "most": goal.most}
-    if room.breaker_is_open:
-        bounds["breaker open"] = workers
-    if not room.has_budget:
-        bounds["budget spent"] = workers
+    for name, holds in (
+        ("paused", bool(lag.paused)),
+        ("breaker open", room.breaker_is_open),
+        ("budget spent", not room.has_budget),
+    ):
+        if holds:
+            bounds[name] = max(workers, 1)
     if room.model_share_used:
         bounds["model limit"] = max(workers, math.floor(min(workers / room.model_share_used, goal.most)))
     if memory.ceiling is not None and now_s < memory.ceiling_until_s:
         bounds["more gained nothing"] = max(memory.ceiling, 1)
     tightest = min(bounds, key=lambda name: bounds[name])
-    return (bounds[tightest], tightest) if bounds[tightest] < wish else (wish, "")
+    return _Bounded(bounds[tightest], tightest) if bounds[tightest] < wish else _Bounded(wish, "")
 
 
 def _wished(now_s: float, wish: int, goal: Goal, memory: Memory) -> Memory:
@@ -180,17 +207,22 @@ def _wished(now_s: float, wish: int, goal: Goal, memory: Memory) -> Memory:
     return replace(memory, wishes=(*recent, (now_s, wish)))
 
 
-def _chosen(now_s: float, workers: int, wish: int, lag: Lag, goal: Goal, memory: Memory) -> tuple[int, str, Memory]:
+def _chosen(
+    now_s: float, workers: int, bounded: _Bounded, lag: Lag, goal: Goal, memory: Memory
+) -> tuple[int, str, Memory]:
     raised = memory.raised
     if raised is not None and now_s - raised.at_s >= goal.settle_s:
         memory = replace(memory, raised=None)
         if _gained_nothing(raised, lag, goal):
             return _taken_back(now_s, workers, raised, lag, goal, memory)
-    elif raised is not None and wish >= workers:
+    elif raised is not None and bounded.count >= workers:
         return workers, f"{workers} workers are given {goal.settle_s:g} s to show their worth", memory
-    if wish > workers:
+    if bounded.count > workers:
         asked = Raise(now_s, workers, lag.pace_per_s) if workers else None
-        return wish, f"more, from {workers} to {wish}", replace(memory, raised=asked)
+        reason = f"more, from {workers} to {bounded.count}{bounded.told}"
+        return bounded.count, reason, replace(memory, raised=asked)
+    if bounded.count == workers and bounded.by:
+        return workers, f"no more than {workers}{bounded.told}", memory
     return (*_lowered(now_s, workers, goal, memory), memory)
 
 

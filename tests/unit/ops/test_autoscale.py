@@ -17,6 +17,7 @@ class Measured:
     pace_per_s: float
     oldest_s: float = 0.0
     partitions: range = range(6)
+    paused: str = ""
 
 
 class Agent:
@@ -31,6 +32,7 @@ class Agent:
         self.unfinished = 0.0
         self.arriving_per_s = 0.0
         self.room = Room()
+        self.paused = ""
         self.memory = Memory()
         self.history: list[int] = []
         self.decisions: list[Decision] = []
@@ -42,7 +44,7 @@ class Agent:
         self.unfinished += self.arriving_per_s * seconds - finished
         self.now_s += seconds
         self.history = self.history or [self.workers]
-        lag = Measured(math.ceil(self.unfinished), finished / seconds)
+        lag = Measured(math.ceil(self.unfinished), finished / seconds, paused=self.paused)
         decision, self.memory = decide(self.now_s, self.workers, lag, self.room, self.goal, self.memory)
         self.workers = decision.workers
         self.history.append(self.workers)
@@ -144,13 +146,48 @@ def test_an_open_breaker_or_a_spent_budget_stops_more_and_takes_none_away() -> N
         assert agent.workers > 2
 
 
-def test_a_model_limit_bounds_them_to_those_it_has_room_for() -> None:
+def test_a_model_limit_bounds_them_to_those_it_has_room_for_and_the_reason_says_so() -> None:
     agent = Agent()
     agent.workers, agent.room, agent.unfinished = 2, Room(model_share_used=0.6), 1e5
-    assert agent.step().workers == 3
+    assert agent.step().reason == "more, from 2 to 3 (bounded by: model limit)"
     agent.room = Room(model_share_used=1.0)
     agent.steps(300)
-    assert agent.workers <= 3
+    assert agent.workers == 3
+    assert agent.decisions[-1].reason == "no more than 3 (bounded by: model limit)"
+
+
+def test_a_limit_that_is_passed_at_this_pace_takes_no_worker_away() -> None:
+    agent = Agent()
+    agent.workers, agent.room, agent.unfinished = 2, Room(model_share_used=2.5), 1e5
+    agent.steps(300)
+    assert agent.history == [2] * len(agent.history)
+
+
+def test_paused_workers_are_joined_by_no_others() -> None:
+    agent = Agent()
+    agent.workers, agent.paused, agent.unfinished = 2, "paused by ada", 1e5
+    assert agent.step().reason == "no more than 2 (bounded by: paused)"
+    assert agent.decisions[-1].inputs["paused"] == "paused by ada"
+    agent.paused = ""
+    assert agent.step().workers == 6
+
+
+def test_the_first_worker_comes_whatever_holds_more_back_for_it_is_the_one_that_finds_out() -> None:
+    for room in (Room(breaker_is_open=True), Room(has_budget=False)):
+        agent = Agent(goal=replace(GOAL, fewest=0, to_zero=True))
+        agent.workers, agent.room, agent.unfinished = 0, room, 1e5
+        assert agent.step().workers == 1
+
+
+def test_what_nobody_watched_was_not_calm() -> None:
+    agent = Agent()
+    agent.workers = 4
+    agent.steps(60)
+    agent.now_s += 1000
+    agent.steps(100)
+    assert agent.workers == 4
+    agent.steps(60)
+    assert agent.workers < 4
 
 
 def test_more_that_finish_no_more_are_taken_back_and_not_tried_again_for_a_while() -> None:
