@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.bench import Bench
+from benchmarks.burst import burst
 from benchmarks.cluster import open_cluster
 from benchmarks.database import Databases, open_databases
 from benchmarks.fairness import b12
@@ -61,6 +62,7 @@ BENCHMARKS: dict[str, Run] = {
     "B14": b14,
     "soak": soak,
     "gateway": gateway,
+    "burst": burst,
 }
 
 

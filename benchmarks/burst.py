@@ -1,0 +1,171 @@
+"""burst: thousands of tickets at once, and workers that come and go by themselves."""
+
+import itertools
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.bench import Bench
+from benchmarks.database import Databases
+from benchmarks.desk import Desk, Timeline, desk
+from benchmarks.driver import Slice, interleaved
+from benchmarks.gateway import standin
+from benchmarks.result import Arm, Bar, Result, arm, at_least, at_most, machine
+
+AUTOSCALED = "switchyard autoscaled"
+LIMITED = "switchyard under a model limit"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large a burst is, and what meets it."""
+
+    tickets: int
+    limited_tickets: int  # for the arm with a model limit
+    fixed: tuple[int, ...]  # numbers of workers to compare with
+    most: int = 8
+    lanes: int = 20  # of a worker: with the latency they say what one can do
+    latency_ms: int = 1_000
+    goal: Mapping[str, Any] = field(default_factory=dict)  # unlike the default
+
+    @property
+    def each_per_s(self) -> float:
+        """What one worker can do."""
+        return self.lanes * 1000 / self.latency_ms
+
+    def environment(self, standin_url: str) -> dict[str, str]:
+        """The settings of workers and autoscaler."""
+        return {
+            "SWITCHYARD_LLM__STANDIN_URL": standin_url,
+            "SWITCHYARD_AGENTS__LANES": str(self.lanes),
+            "SWITCHYARD_AUTOSCALE__MOST": str(self.most),
+            **{f"SWITCHYARD_AUTOSCALE__{name.upper()}": str(value) for name, value in self.goal.items()},
+        }
+
+    def limit(self) -> dict[str, str]:
+        """A model limit that feeds two workers and a half."""
+        a_minute = round(2.5 * self.each_per_s * 60)
+        return {"SWITCHYARD_LLM__LIMITS": json.dumps({"openai": {"requests": a_minute}})}
+
+
+WHOLE = Size(20_000, 6_000, fixed=(4, 6, 8))
+QUICK = Size(
+    300,
+    160,
+    fixed=(3,),
+    most=3,
+    lanes=4,
+    goal={"target_s": 5, "calm_s": 5, "settle_s": 5, "every_s": 1},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one burst came to."""
+
+    timeline: Timeline
+    numbers: tuple[int, ...]  # of workers that were decided on, one after the other
+    reasons: tuple[str, ...]
+
+    @property
+    def drained_s(self) -> float:
+        """From the first ticket published to the last one handled."""
+        return next(at_s for at_s, open_, _ in self.timeline if not open_)
+
+    @property
+    def reversals(self) -> int:
+        """How often the number went the other way than before."""
+        ways = [after > before for before, after in itertools.pairwise(self.numbers) if after != before]
+        return sum(way != other for way, other in itertools.pairwise(ways))
+
+
+async def burst(bench: Bench, databases: Databases) -> Result:
+    """Autoscaled against fixed numbers of workers that are there from the first; then with a model limit."""
+    return await burst_of(QUICK if bench.quick else WHOLE, bench, databases)
+
+
+async def burst_of(size: Size, bench: Bench, databases: Databases) -> Result:
+    """The same, of a size."""
+    async with standin(size.latency_ms) as url:
+        environment = size.environment(url)
+        runs: dict[str, Callable[[], Awaitable[Run]]] = {
+            AUTOSCALED: lambda: _autoscaled(bench, databases, environment, size.tickets, settled_at=1),
+            **{
+                f"{workers} workers": lambda workers=workers: _fixed(  # type: ignore[misc]
+                    bench, databases, environment, size.tickets, workers
+                )
+                for workers in size.fixed
+            },
+            LIMITED: lambda: _autoscaled(bench, databases, environment | size.limit(), size.limited_tickets),
+        }
+        slices = await interleaved({name: runs[name] for name in bench.chosen(runs)}, 1, bench.told)
+    return _result(size, slices)
+
+
+def _result(size: Size, slices: Mapping[str, Sequence[Slice[Run]]]) -> Result:
+    found = {name: of_arm[0].found for name, of_arm in slices.items()}
+    arms = {name: _arm(run, "s to drain" + " with a limit" * (name == LIMITED)) for name, run in found.items()}
+    return Result(
+        "burst",
+        f"{size.tickets:,} tickets at once, {size.latency_ms / 1000:g} s a model call, {size.lanes} lanes a worker",
+        arms,
+        {},
+        [*_bars_of_autoscaled(found), *_bars_of_limited(found)],
+        machine(slices),
+        {name: run.timeline for name, run in found.items()},
+    )
+
+
+def _arm(run: Run, unit: str) -> Arm:
+    numbers = " → ".join(map(str, run.numbers))
+    return arm([run.drained_s], unit, notes={"workers": numbers, "reversals": run.reversals, "why": run.reasons})
+
+
+def _bars_of_autoscaled(found: Mapping[str, Run]) -> list[Bar]:
+    run, best_s = (
+        found.get(AUTOSCALED),
+        min((run.drained_s for name, run in found.items() if "workers" in name), default=None),
+    )
+    return [
+        at_most(
+            "time to drain <= 1.25 of that with the best fixed number",
+            run.drained_s / best_s if run and best_s else None,
+            1.25,
+        ),
+        at_least("more workers came by themselves", max(run.numbers) if run else None, 2),
+        at_most("one was left in the end", run.numbers[-1] if run else None, 1),
+        at_most("reversals <= 1", run.reversals if run else None, 1),
+    ]
+
+
+def _bars_of_limited(found: Mapping[str, Run]) -> list[Bar]:
+    run = found.get(LIMITED)
+    named = sum("bounded by: model limit" in reason for reason in run.reasons) if run else None
+    return [
+        at_most("a limit for 2.5 workers: no more than 3", max(run.numbers) if run else None, 3),
+        at_least("a reason names the model limit", named, 1),
+    ]
+
+
+async def _autoscaled(
+    bench: Bench, databases: Databases, environment: Mapping[str, str], tickets: int, settled_at: int | None = None
+) -> Run:
+    """From one worker on, and until there are `settled_at` again."""
+    async with desk(bench, databases, environment) as opened:
+        await opened.scale(1)
+        async with opened.autoscaled():
+            timeline = await opened.burst(tickets, settled_at)
+        return await _run(opened, timeline)
+
+
+async def _fixed(bench: Bench, databases: Databases, environment: Mapping[str, str], tickets: int, workers: int) -> Run:
+    async with desk(bench, databases, environment) as opened:
+        await opened.scale(workers)
+        return await _run(opened, await opened.burst(tickets))
+
+
+async def _run(opened: Desk, timeline: Timeline) -> Run:
+    decisions, advice = await opened.decisions(), await opened.advice()
+    reasons = [decision.reason for decision in decisions if decision.reason] + [advice.reason if advice else ""]
+    return Run(timeline, tuple(decision.workers for decision in decisions), tuple(filter(None, reasons)))
