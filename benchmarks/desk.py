@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.bench import Bench
 from benchmarks.database import Databases, number
 from bus.connection import KafkaConnection
-from bus.groups import groups
+from bus.groups import Group, groups
 from bus.publisher import Publisher
 from contracts.control import Scale
 from contracts.topics import TICKETS
@@ -45,9 +45,7 @@ class Desk:
         async with open_pool(self.dsn, max_size=1) as pool:
             await PostgresScales(pool).decide(Scale(AGENT, workers, "benchmark"))
         async with groups(self.kafka) as asked, asyncio.timeout(_WITHIN_S):
-            while (group := await asked.describe(AGENT, TICKETS.name)).state != "Stable" or (
-                len(group.members) != workers
-            ):
+            while not _shared_by(workers, await asked.describe(AGENT, TICKETS.name)):  # noqa: ASYNC110
                 await asyncio.sleep(_LOOK_EVERY_S)
 
     @contextlib.asynccontextmanager
@@ -122,6 +120,10 @@ async def _running(*arguments: str, environment: Mapping[str, str], folder: Path
             child.terminate()
         async with asyncio.timeout(_WITHIN_S):
             await child.wait()
+
+
+def _shared_by(workers: int, group: Group) -> bool:
+    return group.state == "Stable" and len(group.members) == workers
 
 
 def _ticket(ticket_id: str) -> bytes:

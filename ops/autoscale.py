@@ -76,6 +76,7 @@ class Memory:
     arriving_per_s: float = 0.0  # smoothed over the time in which a backlog should be worked off
     capacity_per_s: float = 0.0  # of one worker, at least
     is_measured: bool = False  # in a backlog: no more than that
+    share_each: float | None = None  # of the model limit that one worker uses in a backlog, smoothed over the calm time
     raised: Raise | None = None
     ceiling: int | None = None  # above it nothing was gained
     ceiling_until_s: float = 0.0
@@ -95,7 +96,7 @@ def decide(now_s: float, workers: int, lag: Lag, room: Room, goal: Goal, memory:
 
     More at once, as many as work the backlog off in time; fewer only when fewer were enough for all of `calm_s`.
     """
-    memory = _learned(now_s, workers, lag, goal, memory)
+    memory = _learned(now_s, workers, lag, room, goal, memory)
     wish, why = _wish(workers, lag, goal, memory)
     bounded = _bounded(now_s, wish, workers, lag, room, goal, memory)
     memory = _wished(now_s, bounded.count, goal, memory)
@@ -108,6 +109,7 @@ def decide(now_s: float, workers: int, lag: Lag, room: Room, goal: Goal, memory:
         "arriving_per_s": memory.arriving_per_s,
         "partitions": len(lag.partitions),
         "capacity_per_s": memory.capacity_per_s,
+        "model_share_each": memory.share_each,
         "wish": wish,
         "wish_because": why,
         "bounded_to": bounded.count,
@@ -119,7 +121,8 @@ def decide(now_s: float, workers: int, lag: Lag, room: Room, goal: Goal, memory:
     return Decision(chosen, reason, inputs), memory
 
 
-def _learned(now_s: float, workers: int, lag: Lag, goal: Goal, memory: Memory) -> Memory:
+def _learned(now_s: float, workers: int, lag: Lag, room: Room, goal: Goal, memory: Memory) -> Memory:
+    passed_s = now_s - memory.last[0] if memory.last is not None else goal.target_s
     memory = replace(
         memory,
         begun_s=_begun_s(now_s, goal, memory),
@@ -127,7 +130,17 @@ def _learned(now_s: float, workers: int, lag: Lag, goal: Goal, memory: Memory) -
         arriving_per_s=_arriving_per_s(now_s, lag, goal, memory),
     )
     is_settling = memory.raised is not None and now_s - memory.raised.at_s < goal.settle_s
-    return memory if is_settling or not workers else _measured(lag.pace_per_s / workers, lag, goal, memory)
+    if is_settling or not workers:
+        return memory
+    if _is_behind(lag, goal) and room.model_share_used is not None:
+        memory = replace(memory, share_each=_share_each(room.model_share_used / workers, passed_s, goal, memory))
+    return _measured(lag.pace_per_s / workers, lag, goal, memory)
+
+
+def _share_each(lately: float, passed_s: float, goal: Goal, memory: Memory) -> float:
+    """Smoothed: a worker that stood still for a moment makes no room for another one."""
+    before = lately if memory.share_each is None else memory.share_each
+    return before + (lately - before) * min(1.0, passed_s / max(goal.calm_s, goal.target_s))
 
 
 def _begun_s(now_s: float, goal: Goal, memory: Memory) -> float:
@@ -194,8 +207,9 @@ def _bounded(now_s: float, wish: int, workers: int, lag: Lag, room: Room, goal: 
     ):
         if holds:
             bounds[name] = max(workers, 1)
-    if room.model_share_used:
-        bounds["model limit"] = max(workers, math.floor(min(workers / room.model_share_used, goal.most)))
+    if room.model_share_used is not None:
+        share = max(room.model_share_used, workers * (memory.share_each or 0.0))
+        bounds["model limit"] = max(workers, math.floor(min(workers / share, goal.most)) if share else goal.most)
     if memory.ceiling is not None and now_s < memory.ceiling_until_s:
         bounds["more gained nothing"] = max(memory.ceiling, 1)
     tightest = min(bounds, key=lambda name: bounds[name])

@@ -13,7 +13,7 @@ SLOT_MS = 250
 ON_THE_WAY_MS = 2000
 """So late may a request reach the provider. Until it is answered, or for so long, it counts as not there yet."""
 _PACE_OVER_MS = 10_000  # of a window of a minute; in shorter ones less
-_PACE_OVER_AT_LEAST_MS = 4 * SLOT_MS
+_PACE_OVER_AT_LEAST_MS = 1_000
 
 # A key is a hash: r, i, o, t are the requests, input, output and both tokens taken in the window; ho the output that
 # calls under way may still have; `until` the end of a pause. Beside it: a sorted set of its slots, a hash for each of

@@ -156,6 +156,20 @@ def test_a_model_limit_bounds_them_to_those_it_has_room_for_and_the_reason_says_
     assert agent.decisions[-1].reason == "no more than 3 (bounded by: model limit)"
 
 
+def test_workers_that_stood_still_for_a_moment_make_no_room_below_a_model_limit() -> None:
+    agent = Agent()
+    agent.workers, agent.room, agent.unfinished = 2, Room(model_share_used=0.8), 1e5
+    agent.steps(60)
+    agent.room = Room(model_share_used=0.1)
+    agent.steps(10)
+    agent.room = Room(model_share_used=0.8)
+    agent.steps(60)
+    assert agent.history == [2] * len(agent.history)
+    agent.room = Room(model_share_used=0.3)
+    agent.steps(60)
+    assert agent.workers > 2, "there is room in earnest"
+
+
 def test_a_limit_that_is_passed_at_this_pace_takes_no_worker_away() -> None:
     agent = Agent()
     agent.workers, agent.room, agent.unfinished = 2, Room(model_share_used=2.5), 1e5
