@@ -198,18 +198,19 @@ class _Bounded:
 
 
 def _bounded(now_s: float, wish: int, workers: int, lag: Lag, room: Room, goal: Goal, memory: Memory) -> _Bounded:
-    """Some bounds only hold up more, and take none away; nor do they keep the first one, who finds out, from coming."""
+    """Some bounds only hold up more: those there are stay, the fewest come, and so does the first, who finds out."""
     bounds = {"partitions": len(lag.partitions), "most": goal.most}
+    there = max(workers, goal.fewest, 1)
     for name, holds in (
         ("paused", bool(lag.paused)),
         ("breaker open", room.breaker_is_open),
         ("budget spent", not room.has_budget),
     ):
         if holds:
-            bounds[name] = max(workers, 1)
+            bounds[name] = there
     if room.model_share_used is not None:
         share = max(room.model_share_used, workers * (memory.share_each or 0.0))
-        bounds["model limit"] = max(workers, math.floor(min(workers / share, goal.most)) if share else goal.most)
+        bounds["model limit"] = max(there, math.floor(min(workers / share, goal.most)) if share else goal.most)
     if memory.ceiling is not None and now_s < memory.ceiling_until_s:
         bounds["more gained nothing"] = max(memory.ceiling, 1)
     tightest = min(bounds, key=lambda name: bounds[name])

@@ -193,6 +193,14 @@ def test_the_first_worker_comes_whatever_holds_more_back_for_it_is_the_one_that_
         assert agent.step().workers == 1
 
 
+def test_the_fewest_come_whatever_holds_more_back() -> None:
+    agent = Agent(goal=replace(GOAL, fewest=3))
+    agent.workers, agent.unfinished = 1, 1e5
+    agent.paused, agent.room = "it has no workers", Room(model_share_used=1, breaker_is_open=True, has_budget=False)
+    agent.steps(100)
+    assert agent.workers == 3
+
+
 def test_what_nobody_watched_was_not_calm() -> None:
     agent = Agent()
     agent.workers = 4
