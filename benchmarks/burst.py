@@ -26,13 +26,9 @@ class Size:
     fixed: tuple[int, ...]  # numbers of workers to compare with
     most: int = 8
     lanes: int = 20  # of a worker: with the latency they say what one can do
+    limited_lanes: int = 5  # fewer, so that nothing but the model limit is short
     latency_ms: int = 1_000
     goal: Mapping[str, Any] = field(default_factory=dict)  # unlike the default
-
-    @property
-    def each_per_s(self) -> float:
-        """What one worker can do."""
-        return self.lanes * 1000 / self.latency_ms
 
     def environment(self, standin_url: str) -> dict[str, str]:
         """The settings of workers and autoscaler."""
@@ -45,17 +41,21 @@ class Size:
 
     def limit(self) -> dict[str, str]:
         """A model limit that feeds two workers and a half."""
-        a_minute = round(2.5 * self.each_per_s * 60)
-        return {"SWITCHYARD_LLM__LIMITS": json.dumps({"openai": {"requests": a_minute}})}
+        each_a_minute = self.limited_lanes * 60_000 / self.latency_ms
+        return {
+            "SWITCHYARD_AGENTS__LANES": str(self.limited_lanes),
+            "SWITCHYARD_LLM__LIMITS": json.dumps({"openai": {"requests": round(2.5 * each_a_minute)}}),
+        }
 
 
-WHOLE = Size(20_000, 6_000, fixed=(4, 6, 8))
+WHOLE = Size(20_000, 1_200, fixed=(4, 6, 8))
 QUICK = Size(
     300,
     160,
     fixed=(3,),
     most=3,
     lanes=4,
+    limited_lanes=4,
     goal={"target_s": 5, "calm_s": 5, "settle_s": 5, "every_s": 1},
 )
 
@@ -106,7 +106,8 @@ async def burst(bench: Bench, databases: Databases) -> Result:
 
 def _result(size: Size, slices: Mapping[str, Sequence[Slice[Run]]]) -> Result:
     found = {name: of_arm[0].found for name, of_arm in slices.items()}
-    arms = {name: _arm(run, "s to drain" + " with a limit" * (name == LIMITED)) for name, run in found.items()}
+    units = {LIMITED: f"s to drain {size.limited_tickets:,}, {size.limited_lanes} lanes a worker"}
+    arms = {name: _arm(run, units.get(name, "s to drain")) for name, run in found.items()}
     return Result(
         "burst",
         f"{size.tickets:,} tickets at once, {size.latency_ms / 1000:g} s a model call, {size.lanes} lanes a worker",
