@@ -44,6 +44,7 @@ class Size:
         each_a_minute = self.limited_lanes * 60_000 / self.latency_ms
         return {
             "SWITCHYARD_AGENTS__LANES": str(self.limited_lanes),
+            "SWITCHYARD_AUTOSCALE__MOST": str(WHOLE.most),
             "SWITCHYARD_LLM__LIMITS": json.dumps({"openai": {"requests": round(2.5 * each_a_minute)}}),
         }
 
@@ -120,8 +121,8 @@ def _result(size: Size, slices: Mapping[str, Sequence[Slice[Run]]]) -> Result:
 
 
 def _arm(run: Run, unit: str) -> Arm:
-    numbers = " → ".join(map(str, run.numbers))
-    return arm([run.drained_s], unit, notes={"workers": numbers, "reversals": run.reversals, "why": run.reasons})
+    notes = {"numbers": run.numbers, "reversals": run.reversals, "why": run.reasons}
+    return arm([run.drained_s], unit, notes=notes)
 
 
 def _best_s(found: Mapping[str, Run]) -> float | None:
@@ -168,4 +169,5 @@ async def _fixed(bench: Bench, databases: Databases, environment: Mapping[str, s
 async def _run(opened: Desk, timeline: Timeline) -> Run:
     decisions, advice = await opened.decisions(), await opened.advice()
     reasons = [decision.reason for decision in decisions if decision.reason] + [advice.reason if advice else ""]
-    return Run(timeline, tuple(decision.workers for decision in decisions), tuple(filter(None, reasons)))
+    numbers = tuple(workers for workers, _ in itertools.groupby(decision.workers for decision in decisions))
+    return Run(timeline, numbers, tuple(filter(None, reasons)))

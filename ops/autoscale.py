@@ -89,6 +89,7 @@ class Decision:
     workers: int
     reason: str
     inputs: dict[str, Any]
+    held_by: str = ""  # the bound that keeps more from being asked for
 
 
 def decide(now_s: float, workers: int, lag: Lag, room: Room, goal: Goal, memory: Memory) -> tuple[Decision, Memory]:
@@ -118,7 +119,7 @@ def decide(now_s: float, workers: int, lag: Lag, room: Room, goal: Goal, memory:
         **asdict(room),
         "goal": asdict(goal),
     }
-    return Decision(chosen, reason, inputs), memory
+    return Decision(chosen, reason, inputs, bounded.by if chosen == bounded.count == workers else ""), memory
 
 
 def _learned(now_s: float, workers: int, lag: Lag, room: Room, goal: Goal, memory: Memory) -> Memory:
@@ -231,7 +232,7 @@ def _chosen(
         if _gained_nothing(raised, lag, goal):
             return _taken_back(now_s, workers, raised, lag, goal, memory)
     elif raised is not None and bounded.count >= workers:
-        return workers, f"{workers} workers are given {goal.settle_s:g} s to show their worth", memory
+        return workers, f"{workers} workers are given {goal.settle_s:g} s to show their worth{bounded.told}", memory
     if bounded.count > workers:
         asked = Raise(now_s, workers, lag.pace_per_s) if workers else None
         reason = f"more, from {workers} to {bounded.count}{bounded.told}"

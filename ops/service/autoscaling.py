@@ -57,13 +57,17 @@ class Autoscaler:
             await asyncio.sleep(every_s)
 
     async def look_at(self, agent: str) -> Decision:
-        """Decide about one agent; a number that changed is kept. Raises Outage: nothing was decided."""
+        """Decide about one agent; a number that changed is kept, and what holds more back now and did not before.
+
+        Raises Outage: nothing was decided.
+        """
         lag, room = await self.measure(agent), await self.room(agent)
         workers = (await self.scales.wanted()).get(agent, self.at_first)
         memory = await self._remembered(agent, workers)
         decision, self._memories[agent] = decide(self.clock(), workers, lag, room, self.goals[agent], memory)
         scale = Scale(agent, decision.workers, BY, decision.reason, decision.inputs)
-        if decision.workers != workers:
+        held_before = self._last[agent].held_by if agent in self._last else ""
+        if decision.workers != workers or decision.held_by not in ("", held_before):
             await self.scales.decide(scale)
         await self.scales.advise(scale)
         if agent not in self._last or self._last[agent].reason != decision.reason:

@@ -68,6 +68,15 @@ async def test_a_change_is_kept_with_all_it_was_decided_from_and_what_stays_is_n
     assert len(await house.scales.decisions(None, limit=10)) == 1
 
 
+async def test_what_holds_more_back_is_kept_once_though_the_number_stays() -> None:
+    house = House()
+    house.lags["triage"] = Measured(open=900, pace_per_s=10, paused="paused by ada")
+    for _ in range(3):
+        await house.autoscaler.look_at("triage")
+    [kept] = await house.scales.decisions(None, limit=10)
+    assert (kept.workers, kept.reason) == (1, "no more than 1 (bounded by: paused)")
+
+
 async def test_the_advice_is_kept_as_one_json_object_with_the_number_also_where_nothing_changed() -> None:
     house = House()
     house.lags["triage"] = Measured(open=900, pace_per_s=10)
