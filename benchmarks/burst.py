@@ -57,7 +57,7 @@ QUICK = Size(
     most=3,
     lanes=4,
     limited_lanes=4,
-    goal={"target_s": 5, "calm_s": 5, "settle_s": 5, "every_s": 1},
+    goal={"target_s": 5, "calm_s": 10, "settle_s": 10, "every_s": 1},
 )
 
 

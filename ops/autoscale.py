@@ -26,6 +26,10 @@ class Lag(Protocol):
         """Of the agent's topic."""
 
     @property
+    def workers(self) -> Sized:
+        """Those at work: of the workers that were asked for some may be about to start, or to end."""
+
+    @property
     def paused(self) -> str:
         """Why none of its workers starts anything new; '' when they do."""
 
@@ -93,17 +97,18 @@ class Decision:
 
 
 def decide(now_s: float, workers: int, lag: Lag, room: Room, goal: Goal, memory: Memory) -> tuple[Decision, Memory]:
-    """Decide how many workers there should be; `workers` are those there are, `now_s` any clock that never goes back.
+    """Decide how many workers there should be; `workers` were asked for, `now_s` is of a clock that never goes back.
 
     More at once, as many as work the backlog off in time; fewer only when fewer were enough for all of `calm_s`.
     """
-    memory = _learned(now_s, workers, lag, room, goal, memory)
+    memory = _learned(now_s, lag, room, goal, memory)
     wish, why = _wish(workers, lag, goal, memory)
     bounded = _bounded(now_s, wish, workers, lag, room, goal, memory)
     memory = _wished(now_s, bounded.count, goal, memory)
     chosen, reason, memory = _chosen(now_s, workers, bounded, lag, goal, memory)
     inputs = {
         "workers": workers,
+        "at_work": len(lag.workers),
         "open": lag.open,
         "oldest_s": lag.oldest_s,
         "pace_per_s": lag.pace_per_s,
@@ -122,7 +127,8 @@ def decide(now_s: float, workers: int, lag: Lag, room: Room, goal: Goal, memory:
     return Decision(chosen, reason, inputs, bounded.by if chosen == bounded.count == workers else ""), memory
 
 
-def _learned(now_s: float, workers: int, lag: Lag, room: Room, goal: Goal, memory: Memory) -> Memory:
+def _learned(now_s: float, lag: Lag, room: Room, goal: Goal, memory: Memory) -> Memory:
+    at_work = len(lag.workers)
     passed_s = now_s - memory.last[0] if memory.last is not None else goal.target_s
     memory = replace(
         memory,
@@ -131,11 +137,11 @@ def _learned(now_s: float, workers: int, lag: Lag, room: Room, goal: Goal, memor
         arriving_per_s=_arriving_per_s(now_s, lag, goal, memory),
     )
     is_settling = memory.raised is not None and now_s - memory.raised.at_s < goal.settle_s
-    if is_settling or not workers:
+    if is_settling or not at_work:
         return memory
     if _is_behind(lag, goal) and room.model_share_used is not None:
-        memory = replace(memory, share_each=_share_each(room.model_share_used / workers, passed_s, goal, memory))
-    return _measured(lag.pace_per_s / workers, lag, goal, memory)
+        memory = replace(memory, share_each=_share_each(room.model_share_used / at_work, passed_s, goal, memory))
+    return _measured(lag.pace_per_s / at_work, lag, goal, memory)
 
 
 def _share_each(lately: float, passed_s: float, goal: Goal, memory: Memory) -> float:
@@ -210,12 +216,17 @@ def _bounded(now_s: float, wish: int, workers: int, lag: Lag, room: Room, goal: 
         if holds:
             bounds[name] = there
     if room.model_share_used is not None:
-        share = max(room.model_share_used, workers * (memory.share_each or 0.0))
-        bounds["model limit"] = max(there, math.floor(min(workers / share, goal.most)) if share else goal.most)
+        bounds["model limit"] = max(there, _fed(len(lag.workers), room.model_share_used, goal, memory))
     if memory.ceiling is not None and now_s < memory.ceiling_until_s:
         bounds["more gained nothing"] = max(memory.ceiling, 1)
     tightest = min(bounds, key=lambda name: bounds[name])
     return _Bounded(bounds[tightest], tightest) if bounds[tightest] < wish else _Bounded(wish, "")
+
+
+def _fed(at_work: int, share_used: float, goal: Goal, memory: Memory) -> int:
+    """How many workers the model limit feeds, if each uses as much of it as those at work do."""
+    share = max(share_used, at_work * (memory.share_each or 0.0))
+    return math.floor(min(max(at_work, 1) / share, goal.most)) if share else goal.most
 
 
 def _wished(now_s: float, wish: int, goal: Goal, memory: Memory) -> Memory:

@@ -18,6 +18,7 @@ class Measured:
     oldest_s: float = 0.0
     partitions: range = range(6)
     paused: str = ""
+    workers: range = range(0)
 
 
 class Agent:
@@ -33,23 +34,30 @@ class Agent:
         self.arriving_per_s = 0.0
         self.room = Room()
         self.paused = ""
+        self.started: int | None = None
         self.memory = Memory()
         self.history: list[int] = []
         self.decisions: list[Decision] = []
 
     def step(self, seconds: float = 5.0) -> Decision:
         """Let time go by, and decide then."""
-        can = min(self.workers * self.each_per_s, self.all_per_s) * seconds
+        can = min(self.at_work() * self.each_per_s, self.all_per_s) * seconds
         finished = min(can, self.unfinished + self.arriving_per_s * seconds)
         self.unfinished += self.arriving_per_s * seconds - finished
         self.now_s += seconds
         self.history = self.history or [self.workers]
-        lag = Measured(math.ceil(self.unfinished), finished / seconds, paused=self.paused)
+        lag = Measured(
+            math.ceil(self.unfinished), finished / seconds, paused=self.paused, workers=range(self.at_work())
+        )
         decision, self.memory = decide(self.now_s, self.workers, lag, self.room, self.goal, self.memory)
         self.workers = decision.workers
         self.history.append(self.workers)
         self.decisions.append(decision)
         return decision
+
+    def at_work(self) -> int:
+        """Of the workers asked for, those that have started."""
+        return self.workers if self.started is None else min(self.workers, self.started)
 
     def steps(self, seconds: float) -> None:
         for _ in range(int(seconds / 5)):
@@ -170,6 +178,17 @@ def test_workers_that_stood_still_for_a_moment_make_no_room_below_a_model_limit(
     assert agent.workers > 2, "there is room in earnest"
 
 
+def test_workers_that_have_not_started_yet_make_no_others_come() -> None:
+    agent = Agent(goal=replace(GOAL, settle_s=5, worth=0))
+    agent.started, agent.room, agent.unfinished = 1, Room(model_share_used=0.4), 800
+    agent.steps(60)
+    assert agent.workers == 2, "one takes .4 of the limit"
+    agent = Agent(goal=replace(GOAL, settle_s=5, worth=0))
+    agent.started, agent.unfinished = 1, 800
+    agent.steps(30)
+    assert agent.workers == 3, "each finishes 10 a second"
+
+
 def test_a_limit_that_is_passed_at_this_pace_takes_no_worker_away() -> None:
     agent = Agent()
     agent.workers, agent.room, agent.unfinished = 2, Room(model_share_used=2.5), 1e5
@@ -253,7 +272,7 @@ def test_while_nothing_was_finished_yet_nobody_guesses() -> None:
 def test_whatever_is_measured_the_number_stays_within_its_bounds(moments: list[Any], fewest: int, most: int) -> None:
     goal, memory, workers = replace(GOAL, fewest=fewest, most=most, to_zero=fewest == 0), Memory(), max(fewest, 1)
     for n, (open_, pace_per_s, used, is_open) in enumerate(moments):
-        lag = Measured(open_, pace_per_s)
+        lag = Measured(open_, pace_per_s, workers=range(workers))
         room = Room(model_share_used=used, breaker_is_open=is_open)
         decision, memory = decide(n * 7.0, workers, lag, room, goal, memory)
         assert fewest <= decision.workers <= max(workers, min(most, 6))

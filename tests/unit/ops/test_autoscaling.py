@@ -25,6 +25,7 @@ class Measured:
     oldest_s: float = 0.0
     partitions: range = range(8)
     paused: str = ""
+    workers: range = range(1)
 
 
 class House:
