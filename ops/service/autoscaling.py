@@ -5,7 +5,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from typing import Any
 from bus.lease import Lease
 from contracts.control import Scale
 from contracts.errors import Misconfigured, Outage, SupportError
-from contracts.ports import Scales
+from contracts.ports import Leases, Scales
 from ops.autoscale import Decision, Goal, Lag, Memory, Raise, Room, decide
 from ops.service.lag import AgentLag, Look, agents_named, watching
 from ops.service.room import rooms
@@ -24,8 +24,6 @@ from state.leases import PostgresLeases
 from state.scales import PostgresScales
 
 BY = "autoscale"
-LEASE = "autoscale"
-
 _FRESH_S = 60.0  # older advice is of an autoscaler that is not at work
 _LEASE_S = 15.0  # until another autoscaler goes on where one was killed
 
@@ -40,7 +38,7 @@ class Autoscaler:
     scales: Scales
     measure: Callable[[str], Awaitable[Lag]]
     room: Callable[[str], Awaitable[Room]]
-    is_my_turn: Callable[[], Awaitable[bool]]  # False: another one decides
+    is_my_turn: Callable[[str], Awaitable[bool]]  # about an agent; False: another autoscaler decides
     at_first: int = 1  # workers of an agent that nobody decided about
     clock: Callable[[], float] = time.monotonic
     _memories: dict[str, Memory] = field(default_factory=dict)
@@ -76,7 +74,7 @@ class Autoscaler:
         return decision
 
     async def _take_turn(self, agent: str) -> None:
-        if await self.is_my_turn():
+        if await self.is_my_turn(agent):
             await self.look_at(agent)
         else:  # what the other one does meanwhile is not known here
             self._memories.pop(agent, None)
@@ -166,7 +164,8 @@ async def run_autoscaler(
 ) -> None:
     """Decide about an agent, or about all, until `stopping`; `dry_run`: log what would be decided, and keep nothing.
 
-    However many run with one database, one of them decides. Calls `ready` once it is at work or waits for its turn.
+    However many run with one database, one of them decides about an agent. Calls `ready` once it is at work, or waits
+    for its turn.
     """
     goals = goals_of(agent, settings.autoscale)
     async with _autoscaler(goals, settings, dry_run=dry_run) as autoscaler:
@@ -194,13 +193,29 @@ async def _autoscaler(goals: Mapping[str, Goal], settings: Settings, *, dry_run:
         if dry_run:
             yield Autoscaler(goals, Unkept(scales), looks.of, found.of, _always)
             return
-        lease_s = max(_LEASE_S, 3 * settings.autoscale.every_s)
-        lease = Lease(PostgresLeases(pool), LEASE, str(uuid.uuid4()), lease_s=lease_s)
-        stack.push_async_callback(lease.give_back)
-        yield Autoscaler(goals, scales, looks.of, found.of, lease.held)
+        turns = Turns(PostgresLeases(pool), goals, max(_LEASE_S, 3 * settings.autoscale.every_s))
+        stack.push_async_callback(turns.give_back)
+        yield Autoscaler(goals, scales, looks.of, found.of, turns.is_mine)
 
 
-async def _always() -> bool:
+class Turns:
+    """Who decides about which agent: a lease for each."""
+
+    def __init__(self, leases: Leases, agents: Iterable[str], lease_s: float) -> None:
+        owner = str(uuid.uuid4())
+        self._leases = {agent: Lease(leases, f"autoscale/{agent}", owner, lease_s=lease_s) for agent in agents}
+
+    async def is_mine(self, agent: str) -> bool:
+        """Whether nobody else decides about an agent; asks for the lease. Raises StoreUnavailable."""
+        return await self._leases[agent].held()
+
+    async def give_back(self) -> None:
+        """Let others go on at once."""
+        for lease in self._leases.values():
+            await lease.give_back()
+
+
+async def _always(_agent: str) -> bool:
     return True
 
 

@@ -67,7 +67,7 @@ async def told(started: System, *arguments: str) -> Any:
 
 
 def decided(process: Process) -> bool:
-    return "more, from 1 to 2" in process.log.read_text()
+    return "lookup: more, from 1 to 2" in process.log.read_text()
 
 
 async def test_one_of_two_autoscalers_decides_the_next_goes_on_and_any_process_is_told(started: System) -> None:

@@ -1,16 +1,14 @@
 import asyncio
 import json
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bus.lease import Lease
 from contracts.control import Scale
 from contracts.errors import Misconfigured, StoreUnavailable, SupportError
 from ops.autoscale import Goal, Lag, Room
-from ops.service.autoscaling import LEASE, Autoscaler, Unkept, fresh_advice, goals_of
+from ops.service.autoscaling import Autoscaler, Turns, Unkept, fresh_advice, goals_of
 from ops.settings import AutoscaleSettings, GoalSettings, read_settings
 from ops.wiring import AGENTS
 from state.leases import MemoryLeases
@@ -41,9 +39,8 @@ class House:
         self.autoscaler = self.another()
 
     def another(self) -> Autoscaler:
-        lease = Lease(self.leases, LEASE, str(uuid.uuid4()), lease_s=0.2)
-        goals = dict.fromkeys(self.lags, Goal())
-        return Autoscaler(goals, self.scales, self.measure, self.room, lease.held, clock=lambda: self.now_s)
+        goals, turns = dict.fromkeys(self.lags, Goal()), Turns(self.leases, self.lags, lease_s=0.2)
+        return Autoscaler(goals, self.scales, self.measure, self.room, turns.is_mine, clock=lambda: self.now_s)
 
     async def measure(self, agent: str) -> Lag:
         if agent in self.away:
@@ -122,19 +119,26 @@ async def test_one_autoscaler_decides_however_many_run_and_the_next_goes_on_wher
     assert [kept.workers for kept in await house.scales.decisions(None, limit=10)] == [3]
 
 
+async def test_two_autoscalers_of_one_agent_each_do_not_wait_for_one_another() -> None:
+    house = House()
+    await house.autoscaler._take_turn("triage")
+    await house.another()._take_turn("lookup")
+    assert house.measured == ["triage", "lookup"]
+
+
 async def test_who_gets_the_turn_back_has_not_watched_what_went_before() -> None:
     house = House()
     await house.scales.decide(Scale("triage", 5, by="ada"))
-    house.autoscaler.is_my_turn = turns = Turns()
+    house.autoscaler.is_my_turn = turns = AsSaid()
     for house.now_s, turns.mine in ((0, True), (60, True), (90, False), (150, True)):
         await house.autoscaler._take_turn("triage")
     assert await house.scales.wanted() == {"triage": 5}
 
 
-class Turns:
+class AsSaid:
     mine = True
 
-    async def __call__(self) -> bool:
+    async def __call__(self, _agent: str) -> bool:
         return self.mine
 
 
