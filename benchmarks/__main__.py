@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.bench import Bench
+from benchmarks.burst import burst
 from benchmarks.cluster import open_cluster
 from benchmarks.database import Databases, open_databases
 from benchmarks.fairness import b12
@@ -61,6 +62,7 @@ BENCHMARKS: dict[str, Run] = {
     "B14": b14,
     "soak": soak,
     "gateway": gateway,
+    "burst": burst,
 }
 
 
@@ -73,6 +75,7 @@ def main() -> int:
     options.add_argument("--json", type=Path, help="write a JSON list, one object a benchmark, to this file")
     options.add_argument("--quick", action="store_true", help="few and short slices: to see that it works")
     options.add_argument("--slices", type=int, help="how often each arm runs: 5 times, 2 in a quick run")
+    options.add_argument("--tickets", type=int, help="burst alone: so many tickets, instead of 20,000")
     options.add_argument("--arms", default="", help="run these arms alone, separated by commas")
     options.add_argument("--kafka", default=settings.kafka.bootstrap_servers)
     options.add_argument("--postgres", default=settings.postgres.dsn.get_secret_value())
@@ -95,7 +98,7 @@ async def _run(names: list[str], given: argparse.Namespace) -> list[Result]:
     async with open_cluster(given.kafka) as cluster, open_databases(given.postgres) as databases:
         only = frozenset(given.arms.split(",")) if given.arms else frozenset()
         slices = given.slices or (2 if given.quick else 5)
-        bench = Bench(cluster, given.quick, slices, only, lambda line: print(line, file=sys.stderr))
+        bench = Bench(cluster, given.quick, slices, only, lambda line: print(line, file=sys.stderr), given.tickets)
         for name in names:
             result = await BENCHMARKS[name](bench, databases)
             result.show(Console(width=None if sys.stdout.isatty() else 180))

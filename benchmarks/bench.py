@@ -20,6 +20,7 @@ class Bench:
     slices: int  # how often each arm runs
     only: frozenset[str]  # the arms asked for; empty: all
     told: Callable[[str], None]
+    tickets: int | None = None  # instead of the number that belongs to the benchmark
 
     def sized(self, whole: int, quick: int) -> int:
         """A size: the whole one, or that of a quick run."""

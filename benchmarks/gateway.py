@@ -26,7 +26,7 @@ async def gateway(bench: Bench, databases: Databases) -> Result:
 
     Redis, PostgreSQL and the stand-in are processes beside the arm's own, whose processor time is what is compared.
     """
-    async with databases.fresh() as dsn, _standin(_LATENCY_MS) as url, _standin(5_000) as slow_url:
+    async with databases.fresh() as dsn, standin(_LATENCY_MS) as url, standin(5_000) as slow_url:
         await migrate(dsn)
         seconds = bench.sized(5, 2)
         runs = {
@@ -94,7 +94,8 @@ async def _measured(way: Way, dsn: str) -> Took:
 
 
 @asynccontextmanager
-async def _standin(latency_ms: int) -> AsyncIterator[str]:
+async def standin(latency_ms: int) -> AsyncIterator[str]:
+    """A model stand-in of its own process; its address."""
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "llm.standin", "--latency-ms", str(latency_ms)), stdout=asyncio.subprocess.PIPE
     )

@@ -32,7 +32,8 @@ def main() -> None:
     plots = given.page.with_suffix("")
     plots.mkdir(exist_ok=True)
     for one in found:
-        draw(one, plots / f"{one['name'].lower()}.svg")
+        drawn = draw_timelines if one.get("timelines") else draw
+        drawn(one, plots / f"{one['name'].lower()}.svg")
     given.page.write_text(above + marker + "\n".join(page(found, plots.name)) + "\n")
 
 
@@ -99,6 +100,35 @@ def draw(one: Found, file: Path) -> None:
             _draw_bars(axes, unit, arms)
         figure.suptitle(f"{one['name']}: {one['title']}")
         figure.savefig(file, metadata={"Date": None, "Creator": None})
+
+
+def draw_timelines(one: Found, file: Path) -> None:
+    """An arm a panel, one time for all: what is not finished, and how many workers there are."""
+    timelines = one["timelines"]
+    with mpl.rc_context({"svg.hashsalt": "switchyard", "svg.fonttype": "none", "font.size": 9, "text.color": _INK}):
+        figure = Figure(figsize=(8, 0.9 + 1.6 * len(timelines)), layout="constrained")
+        most = max(workers for timeline in timelines.values() for _, _, workers in timeline)
+        panels = figure.subplots(len(timelines), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (name, timeline) in zip(panels, timelines.items(), strict=True):
+            _draw_timeline(axes, timeline, most)
+            axes.set_title(name, loc="left", fontsize=9)
+        panels[-1].set_xlabel("seconds since the burst began")
+        figure.suptitle(f"{one['name']}: {one['title']}")
+        figure.savefig(file, metadata={"Date": None, "Creator": None})
+
+
+def _draw_timeline(axes: Any, timeline: Sequence[tuple[float, int, int]], most: int) -> None:
+    at_s, lag, workers = zip(*timeline, strict=True)
+    axes.fill_between(at_s, lag, color=_OTHERS, alpha=0.5, linewidth=0)
+    axes.set_ylabel("not finished")
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0)
+    beside = axes.twinx()
+    beside.step(at_s, workers, where="post", color=_OURS)
+    beside.set_ylabel("workers", color=_OURS)
+    beside.set_ylim(0, most + 1)
+    for one in (axes, beside):
+        one.spines[["top"]].set_visible(False)
 
 
 def _panels(arms: Mapping[str, Found]) -> Iterator[tuple[str, Mapping[str, tuple[float, float, float]]]]:

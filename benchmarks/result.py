@@ -44,6 +44,8 @@ class Result:
     ratios: Mapping[str, Interval] = field(default_factory=dict)
     bars: Sequence[Bar] = ()
     machine: Mapping[str, float] = field(default_factory=dict)
+    timelines: Mapping[str, Sequence[tuple[float, int, int]]] = field(default_factory=dict)
+    """By arm, where that is what it is about: seconds, tickets that are not finished, workers."""
 
     def as_json(self, versions: Mapping[str, str]) -> dict[str, Any]:
         """The object that `--json` writes."""
@@ -57,6 +59,7 @@ class Result:
             "bars": [asdict(bar) for bar in self.bars],
             "met": bool(self.bars) and all(bar.met for bar in self.bars),
             "machine": dict(self.machine),
+            "timelines": dict(self.timelines),
         }
 
     def show(self, console: Console) -> None:

@@ -118,6 +118,13 @@ class Budgets(Protocol):
         """Give a hold back: the call was not made."""
 
 
+class Spending(Protocol):
+    """What came of budgets so far."""
+
+    async def share_spent(self, budgets: Sequence[Budget]) -> float:
+        """The largest share of these budgets that is settled, holds left out; 0 of none. Takes nothing itself."""
+
+
 # --- limits -----------------------------------------------------------------------------------------------
 
 
@@ -166,6 +173,12 @@ class KeyLimits(Protocol):
     async def correct(self, key: int, left: Load, limit: Load) -> None:
         """Count what others used: the provider says that so much is left (-1: it does not say)."""
 
+    async def share_used(self) -> float | None:
+        """The share of the tightest limit that is taken, or will be at the pace of the last seconds; that may pass 1.
+
+        Over all keys that are not left alone: 1 when all are, None when there is no limit. Takes nothing itself.
+        """
+
 
 # --- breakers ---------------------------------------------------------------------------------------------
 
@@ -192,6 +205,12 @@ class Breakers(Protocol):
 
     async def tell(self, target: str, call_id: str, *, answered: bool | None) -> Pass | Open:
         """Say whether a model answered, None: that cannot be said. Returns how its breaker stands now."""
+
+    async def is_open(self, target: str) -> bool:
+        """Whether it is left alone, until a probe was answered. Asks for no probe, and counts as no call.
+
+        Raises StoreUnavailable: only workers know how it stands.
+        """
 
 
 # --- answers ----------------------------------------------------------------------------------------------

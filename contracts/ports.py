@@ -284,6 +284,12 @@ class Scales(Protocol):
     async def decisions(self, agent: str | None, *, limit: int) -> Sequence[Scale]:
         """The last decisions about an agent, or about all (None), newest first."""
 
+    async def advise(self, scale: Scale) -> None:
+        """Keep what was found right for an agent, changed or not, in the place of what was found before."""
+
+    async def advice(self, agent: str) -> Scale | None:
+        """What was found right for an agent last; None: nobody looked yet."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stores:

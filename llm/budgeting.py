@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
 from contracts.errors import BudgetSpent, Deferred, Outage, StoreUnavailable, SupportError
@@ -124,9 +124,21 @@ def budgets_of(call: ProviderCall, allowances: Mapping[str, Allowance]) -> list[
         "ticket": (context.ticket_id, ""),
         "customer": (context.customer_digest, day),
         "tenant": (context.tenant_id, day),
-        "agent": (context.agent, day),
-        "day": ("all", day),
+        **_whose_day(context.agent, day),
     }
+    return _budgets(whose, allowances)
+
+
+def budgets_of_agent(agent: str, day: date, allowances: Mapping[str, Allowance]) -> list[Budget]:
+    """The budgets that every call of an agent counts in on a day, whoever it is for."""
+    return _budgets(_whose_day(agent, day.isoformat()), allowances)
+
+
+def _whose_day(agent: str, day: str) -> dict[str, tuple[str, str]]:
+    return {"agent": (agent, day), "day": ("all", day)}
+
+
+def _budgets(whose: Mapping[str, tuple[str, str]], allowances: Mapping[str, Allowance]) -> list[Budget]:
     return [
         Budget(scope, *whose[scope], allowance.usd, allowance.tokens)
         for scope, allowance in allowances.items()

@@ -25,6 +25,14 @@ class Lag(Protocol):
     def partitions(self) -> Sized:
         """Of the agent's topic."""
 
+    @property
+    def workers(self) -> Sized:
+        """Those at work: of the workers that were asked for some may be about to start, or to end."""
+
+    @property
+    def paused(self) -> str:
+        """Why none of its workers starts anything new; '' when they do."""
+
 
 _NOTHING_PER_S = 0.01  # a smoothed rate never ends by itself
 
@@ -33,6 +41,7 @@ _NOTHING_PER_S = 0.01  # a smoothed rate never ends by itself
 class Room:
     """What there is besides workers that a handler needs."""
 
+    model: str = ""  # that answers it; '' where it asks none
     model_share_used: float | None = None  # of the tightest limit, by the workers there are; None: no limit
     has_budget: bool = True
     breaker_is_open: bool = False
@@ -71,6 +80,7 @@ class Memory:
     arriving_per_s: float = 0.0  # smoothed over the time in which a backlog should be worked off
     capacity_per_s: float = 0.0  # of one worker, at least
     is_measured: bool = False  # in a backlog: no more than that
+    share_each: float | None = None  # of the model limit that one worker uses in a backlog, smoothed over the calm time
     raised: Raise | None = None
     ceiling: int | None = None  # above it nothing was gained
     ceiling_until_s: float = 0.0
@@ -83,45 +93,68 @@ class Decision:
     workers: int
     reason: str
     inputs: dict[str, Any]
+    held_by: str = ""  # the bound that keeps more from being asked for
 
 
 def decide(now_s: float, workers: int, lag: Lag, room: Room, goal: Goal, memory: Memory) -> tuple[Decision, Memory]:
-    """Decide how many workers there should be; `workers` are those there are, `now_s` any clock that never goes back.
+    """Decide how many workers there should be; `workers` were asked for, `now_s` is of a clock that never goes back.
 
     More at once, as many as work the backlog off in time; fewer only when fewer were enough for all of `calm_s`.
     """
-    memory = _learned(now_s, workers, lag, goal, memory)
+    memory = _learned(now_s, lag, room, goal, memory)
     wish, why = _wish(workers, lag, goal, memory)
-    bounded, by_what = _bounded(now_s, wish, workers, lag, room, goal, memory)
-    memory = _wished(now_s, bounded, goal, memory)
+    bounded = _bounded(now_s, wish, workers, lag, room, goal, memory)
+    memory = _wished(now_s, bounded.count, goal, memory)
     chosen, reason, memory = _chosen(now_s, workers, bounded, lag, goal, memory)
     inputs = {
         "workers": workers,
+        "at_work": len(lag.workers),
         "open": lag.open,
         "oldest_s": lag.oldest_s,
         "pace_per_s": lag.pace_per_s,
         "arriving_per_s": memory.arriving_per_s,
         "partitions": len(lag.partitions),
         "capacity_per_s": memory.capacity_per_s,
+        "model_share_each": memory.share_each,
         "wish": wish,
         "wish_because": why,
-        "bounded_to": bounded,
-        "bounded_by": by_what,
+        "bounded_to": bounded.count,
+        "bounded_by": bounded.by,
+        "paused": lag.paused,
         **asdict(room),
         "goal": asdict(goal),
     }
-    return Decision(chosen, reason, inputs), memory
+    return Decision(chosen, reason, inputs, bounded.by if chosen == bounded.count == workers else ""), memory
 
 
-def _learned(now_s: float, workers: int, lag: Lag, goal: Goal, memory: Memory) -> Memory:
+def _learned(now_s: float, lag: Lag, room: Room, goal: Goal, memory: Memory) -> Memory:
+    at_work = len(lag.workers)
+    passed_s = now_s - memory.last[0] if memory.last is not None else goal.target_s
     memory = replace(
         memory,
-        begun_s=now_s if memory.begun_s is None else memory.begun_s,
+        begun_s=_begun_s(now_s, goal, memory),
         last=(now_s, lag.open),
         arriving_per_s=_arriving_per_s(now_s, lag, goal, memory),
     )
     is_settling = memory.raised is not None and now_s - memory.raised.at_s < goal.settle_s
-    return memory if is_settling or not workers else _measured(lag.pace_per_s / workers, lag, goal, memory)
+    if is_settling or not at_work:
+        return memory
+    if _is_behind(lag, goal) and room.model_share_used is not None:
+        memory = replace(memory, share_each=_share_each(room.model_share_used / at_work, passed_s, goal, memory))
+    return _measured(lag.pace_per_s / at_work, lag, goal, memory)
+
+
+def _share_each(lately: float, passed_s: float, goal: Goal, memory: Memory) -> float:
+    """Smoothed: a worker that stood still for a moment makes no room for another one."""
+    before = lately if memory.share_each is None else memory.share_each
+    return before + (lately - before) * min(1.0, passed_s / max(goal.calm_s, goal.target_s))
+
+
+def _begun_s(now_s: float, goal: Goal, memory: Memory) -> float:
+    """Since when it is watched without a gap: what was not seen was not calm."""
+    if memory.begun_s is None or memory.last is None or now_s - memory.last[0] > goal.calm_s:
+        return now_s
+    return memory.begun_s
 
 
 def _measured(each_per_s: float, lag: Lag, goal: Goal, memory: Memory) -> Memory:
@@ -158,21 +191,42 @@ def _wish(workers: int, lag: Lag, goal: Goal, memory: Memory) -> tuple[int, str]
     return max(1, goal.fewest, needed), f"{to_do_per_s:.1f} records a second to do, {memory.capacity_per_s:.1f} by each"
 
 
-def _bounded(
-    now_s: float, wish: int, workers: int, lag: Lag, room: Room, goal: Goal, memory: Memory
-) -> tuple[int, str]:
-    """The wish within its bounds, and the bound that was met; some only hold up more, and take none away."""
+@dataclass(frozen=True, slots=True)
+class _Bounded:
+    """A wish within its bounds, and the bound that was met; '' where none was."""
+
+    count: int
+    by: str
+
+    @property
+    def told(self) -> str:
+        """What a reason says of it."""
+        return f" (bounded by: {self.by})" if self.by else ""
+
+
+def _bounded(now_s: float, wish: int, workers: int, lag: Lag, room: Room, goal: Goal, memory: Memory) -> _Bounded:
+    """Some bounds only hold up more: those there are stay, the fewest come, and so does the first, who finds out."""
     bounds = {"partitions": len(lag.partitions), "most": goal.most}
-    if room.breaker_is_open:
-        bounds["breaker open"] = workers
-    if not room.has_budget:
-        bounds["budget spent"] = workers
-    if room.model_share_used:
-        bounds["model limit"] = max(workers, math.floor(min(workers / room.model_share_used, goal.most)))
+    there = max(workers, goal.fewest, 1)
+    for name, holds in (
+        ("paused", bool(lag.paused)),
+        ("breaker open", room.breaker_is_open),
+        ("budget spent", not room.has_budget),
+    ):
+        if holds:
+            bounds[name] = there
+    if room.model_share_used is not None:
+        bounds["model limit"] = max(there, _fed(len(lag.workers), room.model_share_used, goal, memory))
     if memory.ceiling is not None and now_s < memory.ceiling_until_s:
         bounds["more gained nothing"] = max(memory.ceiling, 1)
     tightest = min(bounds, key=lambda name: bounds[name])
-    return (bounds[tightest], tightest) if bounds[tightest] < wish else (wish, "")
+    return _Bounded(bounds[tightest], tightest) if bounds[tightest] < wish else _Bounded(wish, "")
+
+
+def _fed(at_work: int, share_used: float, goal: Goal, memory: Memory) -> int:
+    """How many workers the model limit feeds, if each uses as much of it as those at work do."""
+    share = max(share_used, at_work * (memory.share_each or 0.0))
+    return math.floor(min(max(at_work, 1) / share, goal.most)) if share else goal.most
 
 
 def _wished(now_s: float, wish: int, goal: Goal, memory: Memory) -> Memory:
@@ -180,17 +234,22 @@ def _wished(now_s: float, wish: int, goal: Goal, memory: Memory) -> Memory:
     return replace(memory, wishes=(*recent, (now_s, wish)))
 
 
-def _chosen(now_s: float, workers: int, wish: int, lag: Lag, goal: Goal, memory: Memory) -> tuple[int, str, Memory]:
+def _chosen(
+    now_s: float, workers: int, bounded: _Bounded, lag: Lag, goal: Goal, memory: Memory
+) -> tuple[int, str, Memory]:
     raised = memory.raised
     if raised is not None and now_s - raised.at_s >= goal.settle_s:
         memory = replace(memory, raised=None)
         if _gained_nothing(raised, lag, goal):
             return _taken_back(now_s, workers, raised, lag, goal, memory)
-    elif raised is not None and wish >= workers:
-        return workers, f"{workers} workers are given {goal.settle_s:g} s to show their worth", memory
-    if wish > workers:
+    elif raised is not None and bounded.count >= workers:
+        return workers, f"{workers} workers are given {goal.settle_s:g} s to show their worth{bounded.told}", memory
+    if bounded.count > workers:
         asked = Raise(now_s, workers, lag.pace_per_s) if workers else None
-        return wish, f"more, from {workers} to {wish}", replace(memory, raised=asked)
+        reason = f"more, from {workers} to {bounded.count}{bounded.told}"
+        return bounded.count, reason, replace(memory, raised=asked)
+    if bounded.count == workers and bounded.by:
+        return workers, f"no more than {workers}{bounded.told}", memory
     return (*_lowered(now_s, workers, goal, memory), memory)
 
 

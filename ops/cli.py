@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.autoscale_cli import autoscale_app
 from ops.control_cli import control_app
 from ops.dlt_cli import dlt_app
 from ops.doctor_cli import doctor_app
@@ -43,6 +44,7 @@ app.add_typer(triage_app, name="triage")
 app.add_typer(policy_app, name="policy")
 app.add_typer(control_app)
 app.add_typer(scaling_app)
+app.add_typer(autoscale_app)
 app.command()(replay)
 app.add_typer(lag_app)
 app.add_typer(doctor_app)

@@ -136,9 +136,7 @@ def _links(
     targets: Sequence[Target],
 ) -> Mapping[str, Link]:
     """Every link by its name in the settings; what has nothing to do is left out."""
-    allowances: dict[str, Allowance] = {
-        scope: Allowance(given.usd, given.tokens) for scope, given in settings.budgets.items()
-    }
+    allowances = allowances_of(settings)
     links = {
         "redacted": redacted(emails=settings.mask_emails, phones=settings.mask_phones),
         "recalled": recalled(shared.journal),
@@ -155,13 +153,32 @@ def _links(
 
 
 def _key_limits(settings: LlmSettings, shared: Shared, target: Target) -> KeyLimits:
-    limit = settings.limits.get(target.provider_name)  # type: ignore[call-overload]
-    if limit is None or shared.redis is None:
-        return MemoryKeyLimits(len(target.keys))
+    if shared.redis is not None:
+        limits = _limits_in(shared.redis, settings, target.provider_name, [key.id for key in target.keys])
+        if limits is not None:
+            return limits
+    return MemoryKeyLimits(len(target.keys))
+
+
+def limits_in(redis: RedisCalls, settings: LlmSettings, provider: str) -> KeyLimits | None:
+    """What a provider's keys took, as all workers count it; None where nothing limits them."""
+    keys, _ = _access(settings, provider)
+    return _limits_in(redis, settings, provider, [_digest(key) for key in keys])
+
+
+def _limits_in(
+    redis: RedisCalls, settings: LlmSettings, provider: str, key_ids: Sequence[str]
+) -> RedisKeyLimits | None:
+    limit = settings.limits.get(provider)  # type: ignore[call-overload]
+    if limit is None:
+        return None
     a_minute = Load(limit.requests, limit.input_tokens, limit.output_tokens, limit.tokens)
-    return RedisKeyLimits(
-        shared.redis, target.provider_name, [key.id for key in target.keys], a_minute, window_s=limit.window_s
-    )
+    return RedisKeyLimits(redis, provider, key_ids, a_minute, window_s=limit.window_s)
+
+
+def allowances_of(settings: LlmSettings) -> dict[str, Allowance]:
+    """What each scope may spend."""
+    return {scope: Allowance(given.usd, given.tokens) for scope, given in settings.budgets.items()}
 
 
 def _prices(settings: LlmSettings) -> Prices:

@@ -1,21 +1,16 @@
-"""`switchyard scale|supervise|autoscale`: how many workers each agent has, why, and the process that keeps them up."""
+"""`switchyard scale|supervise`: how many workers each agent has, and the process that keeps them up."""
 
 from __future__ import annotations
 
 import getpass
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ops.running import run, until_signalled
-
-if TYPE_CHECKING:
-    from contracts.control import Scale
 
 scaling_app = typer.Typer()
 
@@ -61,29 +56,6 @@ def supervise(
     log_to_stderr("supervisor", logging.INFO)
     settings = read_settings()
     run(until_signalled(lambda stopping: scaling.supervise(folder.resolve(), workers, settings, stopping, looked)))
-
-
-@scaling_app.command()
-def autoscale(
-    agent: Annotated[str | None, typer.Argument(metavar="AGENT", help="All agents if left out.")] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Show what each number was decided from.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="So many decisions.")] = 20,
-    as_json: Json = False,
-) -> None:
-    """Show how many workers were decided on lately, by whom and why, newest first."""
-    from ops.service import scaling
-    from ops.settings import read_settings
-
-    decided = run(scaling.decisions(agent, read_settings(), limit=limit))
-    _print([asdict(scale) for scale in decided], as_json, "\n".join(_lines(decided, explain=explain)))
-
-
-def _lines(decided: Sequence[Scale], *, explain: bool) -> Iterator[str]:
-    for scale in decided:
-        at = scale.at.isoformat(timespec="seconds") if scale.at else "-"
-        yield f"{at}  {scale.agent:<10} {scale.workers:>3}  {scale.by:<12} {scale.reason}"
-        if explain:
-            yield from (f"    {name:<16} {value}" for name, value in scale.inputs.items())
 
 
 def _print(document: object, as_json: bool, text: str) -> None:

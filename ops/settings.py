@@ -19,6 +19,7 @@ from pydantic_settings import (
 
 from contracts.errors import Misconfigured
 from contracts.values import Identifier, Tier
+from ops.autoscale import Goal
 
 PREFIX = "SWITCHYARD_"
 DEFAULT_CHAIN = ("redacted", "recorded", "recalled", "cached", "fallback", "budgeted", "limited", "guarded")
@@ -272,6 +273,34 @@ class EffectSettings(_Group):
     webhook: WebhookSettings = WebhookSettings()
 
 
+_GOAL = Goal()
+
+
+class GoalSettings(_Group):
+    """What an agent's workers are to achieve, and how many they may be; see `ops.autoscale.Goal`."""
+
+    target_s: float = Field(_GOAL.target_s, gt=0)
+    fewest: int = Field(_GOAL.fewest, ge=0, le=64)
+    most: int = Field(_GOAL.most, ge=1, le=64)
+    to_zero: bool = _GOAL.to_zero
+    calm_s: float = Field(_GOAL.calm_s, ge=0)
+    settle_s: float = Field(_GOAL.settle_s, ge=0)
+    worth: float = Field(_GOAL.worth, ge=0)
+    distrust_s: float = Field(_GOAL.distrust_s, ge=0)
+
+
+class AutoscaleSettings(GoalSettings):
+    """The same for every agent, but for what is set for one."""
+
+    every_s: float = Field(5, gt=0, le=60, description="from one decision to the next")
+    agents: dict[str, GoalSettings] = Field(default_factory=dict)
+
+    def goal_of(self, agent: str) -> Goal:
+        """An agent's goal: what is not set for it is as for all."""
+        own = self.agents.get(agent, GoalSettings()).model_dump(exclude_unset=True)
+        return Goal(**{**self.model_dump(include=set(GoalSettings.model_fields)), **own})
+
+
 class Settings(BaseSettings):
     """Everything that can be set, as `SWITCHYARD_<GROUP>__<NAME>`."""
 
@@ -284,6 +313,7 @@ class Settings(BaseSettings):
     llm: LlmSettings = LlmSettings()
     agents: AgentSettings = AgentSettings()
     effects: EffectSettings = EffectSettings()
+    autoscale: AutoscaleSettings = AutoscaleSettings()
     tenants: Annotated[tuple[Identifier, ...], NoDecode] = ()  # empty: every tenant is served, all from one shop
 
     @field_validator("tenants", mode="before")

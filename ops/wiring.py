@@ -150,9 +150,7 @@ class Making:
         from agents.prompts import load_prompt
         from ops.models import chat_model
 
-        prompt = (self.prompt_of or load_prompt)(self.name)
-        if escalates and self.settings.llm.local:
-            prompt = replace(prompt, tier=Tier.LOCAL)
+        prompt = _first_asked((self.prompt_of or load_prompt)(self.name), self.settings.llm, escalates=escalates)
         tiers = _tiers_of(prompt, escalates=escalates)
         if labeller is None and self.settings.llm.has_classifier:
             tiers = [tier for tier in tiers if tier is not Tier.LOCAL]  # a classifier answers triage alone
@@ -264,13 +262,14 @@ class Wired(NamedTuple):
 
     build: Build
     reads: topics.Topic
+    escalates: bool | None = None  # whether it asks dearer tiers when unsure; None: it asks no model
 
 
 AGENTS: Mapping[str, Wired] = MappingProxyType(
     {
-        "triage": Wired(_triage, topics.TICKETS),
+        "triage": Wired(_triage, topics.TICKETS, escalates=True),
         "lookup": Wired(_lookup, topics.LOOKUP),
-        "reasoning": Wired(_reasoning, topics.REASONING),
+        "reasoning": Wired(_reasoning, topics.REASONING, escalates=False),
         "effects": Wired(_effects, topics.EFFECTS),
         "review": Wired(_review, topics.REVIEW),
     }
@@ -287,6 +286,24 @@ def wired(name: str) -> Wired:
 
 INBOXES: Mapping[str, topics.Topic] = MappingProxyType({name: wired.reads for name, wired in AGENTS.items()})
 """The topic each agent's consumer group reads."""
+
+
+def tiers_of(name: str, settings: LlmSettings) -> Sequence[Tier]:
+    """The tiers that an agent may come to ask, its own first; none where it asks no model.
+
+    Raises Misconfigured: there is no such agent.
+    """
+    from agents.prompts import load_prompt
+
+    escalates = wired(name).escalates
+    if escalates is None:
+        return ()
+    return _tiers_of(_first_asked(load_prompt(name), settings, escalates=escalates), escalates=escalates)
+
+
+def _first_asked(prompt: Prompt, settings: LlmSettings, *, escalates: bool) -> Prompt:
+    """The prompt with the tier that is asked first: who escalates begins at the local one, where there is one."""
+    return replace(prompt, tier=Tier.LOCAL) if escalates and settings.local else prompt
 
 
 def _tiers_of(prompt: Prompt, *, escalates: bool) -> list[Tier]:

@@ -81,6 +81,8 @@ if failed >= tonumber(ARGV[3]) and failed >= made * ARGV[4] then return open(ton
 return {'closed', 0}
 """)
 
+_IS_OPEN = Script("return redis.call('HEXISTS', KEYS[1], 'until')")
+
 
 class RedisBreakers:
     """Breakers shared through Redis. While Redis is away, each worker goes by what it sees itself."""
@@ -117,6 +119,10 @@ class RedisBreakers:
         except StoreUnavailable:
             return await self._own.tell(target, call_id, answered=answered)
         return Open(wait_ms / 1000) if state == b"open" else Pass()
+
+    async def is_open(self, target: str) -> bool:
+        """Whether it is left alone, until a probe was answered."""
+        return bool(await self._calls.run(_IS_OPEN, [_key(target)]))
 
 
 @dataclass(slots=True)
@@ -163,6 +169,10 @@ class MemoryBreakers:
         if failures >= self._options.failures and failures >= len(breaker.made) * self._options.share:
             return self._opened(target, self._options.open_s)
         return Pass()
+
+    async def is_open(self, target: str) -> bool:
+        """Whether it is left alone, until a probe was answered."""
+        return target in self._breakers and self._breakers[target].until is not None
 
     def _tell_open(self, target: str, breaker: _Breaker, call_id: str, answered: bool | None) -> Pass | Open:
         if breaker.probe == call_id:

@@ -167,6 +167,8 @@ redis.call('DEL', KEYS[1] .. ':noted')
 return 1
 """)
 
+_LOOK = Script("return redis.call('HMGET', KEYS[1], 'usd', 'tokens')")
+
 
 class RedisBudgets:
     """Budgets counted in Redis. Losing it costs two seconds: the book in PostgreSQL is the truth.
@@ -221,6 +223,19 @@ class RedisBudgets:
         """Give a hold back: the call was not made."""
         await self._book.drop(call.id)
         await self.settle(call, hold, budgets, usd=Decimal(0), tokens=0)
+
+    async def share_spent(self, budgets: Sequence[Budget]) -> float:
+        """The largest share of these budgets that is settled; of one that Redis does not know, by the book."""
+        return max([await self._share_spent(budget) for budget in budgets], default=0.0)
+
+    async def _share_spent(self, budget: Budget) -> float:
+        usd, tokens = await self._calls.run(_LOOK, _keys(budget)[:1])
+        if usd is None:
+            sums = await self._book.sums(budget)
+            usd, tokens = _nano(sums.usd), sums.tokens
+        spent = (int(float(usd)), int(float(tokens)))
+        shares = (_share(amount, limit) for amount, limit in zip(spent, _limits(budget), strict=True) if limit >= 0)
+        return max(shares, default=0.0)
 
     async def _opened(self, call: ProviderCall, hold: Hold, budgets: Sequence[Budget], asked_s: float) -> bool:
         """Whether the call came into the book in time; if not, its hold is given back."""
@@ -298,6 +313,10 @@ def _keys(budget: Budget) -> tuple[str, str, str]:
 
 def _limits(budget: Budget) -> tuple[int, int]:
     return (-1 if budget.usd is None else _nano(budget.usd)), (-1 if budget.tokens is None else budget.tokens)
+
+
+def _share(spent: int, limit: int) -> float:
+    return spent / limit if limit else 1.0
 
 
 def _member(call_id: str, hold: Hold) -> str:

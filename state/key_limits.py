@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from contracts.model_ports import KeyGranted, KeyWait, Load, NoKey
@@ -12,6 +12,8 @@ SLOT_MS = 250
 """What is taken within one slot leaves the window together, when its youngest may."""
 ON_THE_WAY_MS = 2000
 """So late may a request reach the provider. Until it is answered, or for so long, it counts as not there yet."""
+_PACE_OVER_MS = 10_000  # of a window of a minute; in shorter ones less
+_PACE_OVER_AT_LEAST_MS = 1_000
 
 # A key is a hash: r, i, o, t are the requests, input, output and both tokens taken in the window; ho the output that
 # calls under way may still have; `until` the end of a pause. Beside it: a sorted set of its slots, a hash for each of
@@ -155,6 +157,51 @@ return foreign
 """
 )
 
+# Reads only: what left the window, and the holds of the dead, are still there until the next call takes them out.
+_LOOK = Script(
+    """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local window_ms, slot_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
+local lately_ms, short_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
+local limit = {tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])}
+local function number(value) return tonumber(value or 0) or 0 end
+local used, lately, since, keys = {0, 0, 0, 0}, {0, 0, 0, 0}, now, 0
+local function add(sums, key, sign)
+    for place, amount in ipairs(redis.call('HMGET', key, 'r', 'i', 'o', 't')) do
+        sums[place] = sums[place] + sign * number(amount)
+    end
+end
+for place = 2, #KEYS do
+    local key = KEYS[place]
+    if number(redis.call('HGET', key, 'until')) <= now then
+        keys = keys + 1
+        add(used, key, 1)
+        for _, slot in ipairs(redis.call('ZRANGEBYSCORE', key .. ':slots', '-inf', now - window_ms - slot_ms)) do
+            add(used, key .. ':' .. slot, -1)
+        end
+        for _, slot in ipairs(redis.call('ZRANGEBYSCORE', key .. ':slots', '(' .. (now - lately_ms), '+inf')) do
+            add(lately, key .. ':' .. slot, 1)
+            since = math.min(since, tonumber(slot))
+        end
+        local held = number(redis.call('HGET', key, 'ho'))
+        for _, dead in ipairs(redis.call('ZRANGEBYSCORE', key .. ':leases', '-inf', now)) do
+            held = held - number(string.match(redis.call('HGET', KEYS[1], dead) or '', '(%d+)$'))
+        end
+        used[3], used[4] = used[3] + held, used[4] + held
+    end
+end
+if keys == 0 then return '1' end
+local share, passed_ms = 0, math.max(short_ms, now - since)
+for place, most in ipairs(limit) do
+    if most > 0 then
+        share = math.max(share, used[place] / most / keys, lately[place] / passed_ms * window_ms / most / keys)
+    end
+end
+return tostring(share)
+"""
+)
+
 
 class RedisKeyLimits:
     """KeyLimits of one provider's pool of keys, in Redis."""
@@ -197,12 +244,33 @@ class RedisKeyLimits:
         pairs = [figure for pair in zip(left, limit, strict=True) for figure in pair]
         await self._calls.run(_CORRECT, [self._keys[key]], [*self._window, *pairs])
 
+    async def share_used(self) -> float | None:
+        """The share of the tightest limit that is taken, or will be at the pace of the last seconds."""
+        if not any(self._limit):
+            return None
+        args: list[Argument] = [*self._window, _pace_over_ms(self._window[0]), _PACE_OVER_AT_LEAST_MS, *self._limit]
+        return float(await self._calls.run(_LOOK, [self._table, *self._keys], args))
+
 
 @dataclass(slots=True)
 class _Used:
     paused_until: float = 0.0
     taken: deque[tuple[float, Load]] = field(default_factory=deque)  # when, what
     holds: dict[str, tuple[float, Load]] = field(default_factory=dict)  # when taken, what
+
+    def recent(self, since: float) -> list[tuple[float, Load]]:
+        """What was taken since then: of a call under way, what it asks with."""
+        asked = ((at, Load(load.requests, load.input_tokens, 0, load.input_tokens)) for at, load in self.holds.values())
+        return [(at, load) for at, load in (*self.taken, *asked) if at > since]
+
+
+def _pace_over_ms(window_ms: float) -> int:
+    """Over how long the pace is seen: in a model call's time at least, and not so long that it comes late."""
+    return int(max(_PACE_OVER_AT_LEAST_MS, min(_PACE_OVER_MS, window_ms / 6)))
+
+
+def _added(loads: Iterable[Sequence[int]]) -> list[int]:
+    return [sum(column) for column in zip(Load(), *loads, strict=True)]
 
 
 class MemoryKeyLimits:
@@ -236,6 +304,7 @@ class MemoryKeyLimits:
         taken = self._keys[key].taken
         now = self._clock()
         there = min(now, held[0] + ON_THE_WAY_MS / 1000)
+        taken.append((held[0], Load()))  # when it began
         taken.append((there, Load(used.requests, used.input_tokens, 0, used.input_tokens)))
         taken.append((now, Load(0, 0, used.output_tokens, used.output_tokens)))
 
@@ -254,6 +323,25 @@ class MemoryKeyLimits:
         if max(foreign) > 0:
             self._keys[key].taken.append((now, Load(*(max(0, more) for more in foreign))))
 
+    async def share_used(self) -> float | None:
+        """The share of the tightest limit that is taken, or will be at the pace of the last seconds."""
+        now = self._clock()
+        awake = [key for key in self._keys if key.paused_until <= now]
+        if not self._limited:
+            return None
+        if not awake:
+            return 1.0
+        used = _added(self._sum(key, now) for key in awake)
+        recent = [entry for key in awake for entry in key.recent(now - _pace_over_ms(self._window_s * 1000) / 1000)]
+        lately = _added(load for _, load in recent)
+        passed_s = max(_PACE_OVER_AT_LEAST_MS / 1000, now - min((at for at, _ in recent), default=now))
+        shares = [
+            max(taken, fresh / passed_s * self._window_s) / most / len(awake)
+            for most, taken, fresh in zip(self._limit, used, lately, strict=True)
+            if most > 0
+        ]
+        return max(shares)
+
     def _room(self, key: _Used, load: Load, now: float) -> float:
         """The smallest share of a limit that is left once the call has its own; below 0: it does not fit."""
         used = self._sum(key, now)
@@ -270,7 +358,7 @@ class MemoryKeyLimits:
             deque((at, load) for at, load in key.taken if at > now - self._window_s) if self._limited else deque()
         )
         held = [load._replace(tokens=load.input_tokens + load.output_tokens) for _, load in key.holds.values()]
-        return [sum(column) for column in zip(Load(), *(load for _, load in key.taken), *held, strict=True)]
+        return _added([*(load for _, load in key.taken), *held])
 
     @property
     def _limited(self) -> bool:

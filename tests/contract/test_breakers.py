@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from contracts.errors import StoreUnavailable
 from contracts.model_ports import Breakers, Open, Pass
 from state.breakers import BreakerOptions, MemoryBreakers, RedisBreakers
 from state.redis_calls import RedisCalls
@@ -94,6 +95,26 @@ class BreakersContract:
         assert isinstance(await breakers.tell("m", "early1", answered=False), Open)
         assert await breakers.tell("m", "probe", answered=True) == Pass()
 
+    async def test_a_look_says_that_it_is_open_until_a_probe_was_answered_and_is_no_probe(
+        self, breakers: Breakers, let_pass: LetPass
+    ) -> None:
+        assert not await breakers.is_open("m")
+        await fail(breakers, 3)
+        assert await breakers.is_open("m")
+        assert not await breakers.is_open("another")
+        await let_pass(0.21)
+        assert await breakers.is_open("m")
+        assert await breakers.ask("m", "probe") == Pass(probe=True)
+        assert await breakers.is_open("m")
+        await breakers.tell("m", "probe", answered=True)
+        assert not await breakers.is_open("m")
+
+    async def test_looks_are_no_calls_that_were_answered(self, breakers: Breakers) -> None:
+        await fail(breakers, 2)
+        for _ in range(20):
+            await breakers.is_open("m")
+        assert await fail(breakers, 1) == Open(0.2)
+
 
 class TestInMemory(BreakersContract):
     @pytest.fixture
@@ -137,3 +158,5 @@ class TestOnRedis(BreakersContract):
         assert await breakers.ask("m", "c1") == Pass()
         await fail(breakers, 3)
         assert isinstance(await breakers.ask("m", "c2"), Open)
+        with pytest.raises(StoreUnavailable):
+            await breakers.is_open("m")

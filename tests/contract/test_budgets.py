@@ -249,6 +249,31 @@ async def test_each_level_is_told_once_also_after_redis_forgot(purse: Purse, red
     assert await purse.alerts() == [("tenant", 50), ("tenant", 80), ("tenant", 100)]
 
 
+async def test_a_look_tells_the_largest_share_that_is_settled_and_holds_nothing(purse: Purse) -> None:
+    tokens = Budget("agent", "triage", TODAY.isoformat(), None, 400)
+    assert await purse.budgets.share_spent([DOLLAR, tokens]) == 0
+    await purse.reserve("c1", hold("0.9"), DOLLAR, tokens)
+    assert await purse.budgets.share_spent([DOLLAR, tokens]) == 0
+    await purse.settle("c1", hold("0.9"), "0.3", DOLLAR, tokens, tokens=100)
+    assert await purse.budgets.share_spent([DOLLAR, tokens]) == pytest.approx(0.3)
+    assert await purse.budgets.share_spent([tokens]) == pytest.approx(0.25)
+    assert await purse.budgets.share_spent([]) == 0
+    assert await purse.reserve("c2", hold("0.7")) == Granted()
+
+
+async def test_a_look_at_what_redis_forgot_is_a_look_into_the_book(purse: Purse, redis_url: str) -> None:
+    await purse.reserve("c1", hold("0.9"))
+    await purse.settle("c1", hold("0.9"), "0.4")
+    async with Redis.from_url(redis_url) as client:
+        await client.flushall()
+        assert await purse.budgets.share_spent([DOLLAR]) == pytest.approx(0.4)
+        assert await client.keys("*") == []
+
+
+async def test_nothing_allowed_is_all_spent(purse: Purse) -> None:
+    assert await purse.budgets.share_spent([DOLLAR._replace(usd=Decimal(0))]) == 1
+
+
 async def test_redis_away_grants_nothing(purse: Purse, redis_server: Service) -> None:
     redis_server.kill()
     with pytest.raises(StoreUnavailable):

@@ -82,6 +82,54 @@ class KeyLimitsContract:
         got = [await pool.acquire(f"d{n}", CALL, lease_s=60) for n in range(6)]
         assert [isinstance(verdict, KeyGranted) for verdict in got] == [True] * 5 + [False]
 
+    async def test_a_look_tells_the_share_of_the_tightest_limit_over_all_keys(self, limits: OpenLimits) -> None:
+        pool = limits(keys=2, a_minute=Load(requests=10, output_tokens=1_000))
+        assert await pool.share_used() == 0
+        for number in range(4):
+            await pool.acquire(f"c{number}", CALL, lease_s=60)
+        assert await pool.share_used() == pytest.approx(4 / 20)
+        big = Load(1, 100, 700)
+        assert await pool.acquire("big", big, lease_s=60) == KeyGranted(0)
+        assert await pool.share_used() == pytest.approx(900 / 2_000)
+        await pool.settle("big", 0, big, Load(1, 100, 10))
+        assert await pool.share_used() == pytest.approx(5 / 20)
+
+    async def test_a_look_takes_nothing(self, limits: OpenLimits) -> None:
+        pool = limits(keys=1, a_minute=Load(requests=2))
+        await pool.acquire("c1", CALL, lease_s=60)
+        assert {await pool.share_used() for _ in range(20)} == {0.5}
+        assert await pool.acquire("c2", CALL, lease_s=60) == KeyGranted(0)
+
+    async def test_a_look_sees_at_once_what_the_window_will_hold_at_this_pace(self, limits: OpenLimits) -> None:
+        pool = limits(keys=1, a_minute=Load(requests=100), window_s=60)
+        for number in range(10):
+            await pool.acquire(f"c{number}", CALL, lease_s=60)
+            await pool.settle(f"c{number}", 0, CALL, CALL)
+        share = await pool.share_used()
+        assert share is not None
+        assert 3 < share <= 6.1, "ten in the first second would be six hundred in a minute"
+
+    async def test_a_look_counts_what_left_the_window_no_more(self, limits: OpenLimits) -> None:
+        pool = limits(keys=1, a_minute=Load(requests=4))
+        for number in range(4):
+            await pool.acquire(f"c{number}", CALL, lease_s=60)
+            await pool.settle(f"c{number}", 0, CALL, CALL)
+        assert await pool.share_used() == pytest.approx(1)
+        async with asyncio.timeout(5):
+            while await pool.share_used() != 0:
+                await asyncio.sleep(0.02)
+
+    async def test_a_look_leaves_paused_keys_out_and_is_full_when_all_are(self, limits: OpenLimits) -> None:
+        pool = limits(keys=2, a_minute=Load(requests=4))
+        await pool.acquire("c1", CALL, lease_s=60)
+        await pool.pause(1, 60)
+        assert await pool.share_used() == pytest.approx(1 / 4)
+        await pool.pause(0, 60)
+        assert await pool.share_used() == 1
+
+    async def test_a_look_where_there_is_no_limit_says_so(self, limits: OpenLimits) -> None:
+        assert await limits(keys=1, a_minute=Load()).share_used() is None
+
     async def test_no_window_holds_more_than_the_limit_and_little_less(self, limits: OpenLimits) -> None:
         """Hundreds of calls of any size, as fast as they are let, for several windows."""
         limit = Load(requests=40, tokens=4_000)
@@ -116,8 +164,8 @@ class KeyLimitsContract:
 class TestInMemory(KeyLimitsContract):
     @pytest.fixture
     def limits(self) -> OpenLimits:
-        def opened(keys: int, a_minute: Load) -> KeyLimits:
-            return MemoryKeyLimits(keys, a_minute, window_s=WINDOW_S)
+        def opened(keys: int, a_minute: Load, window_s: float = WINDOW_S) -> KeyLimits:
+            return MemoryKeyLimits(keys, a_minute, window_s=window_s)
 
         return opened
 
@@ -128,8 +176,8 @@ class TestOnRedis(KeyLimitsContract):
     async def limits(self, redis_url: str) -> AsyncIterator[OpenLimits]:
         async with RedisCalls.open(redis_url) as calls:
 
-            def opened(keys: int, a_minute: Load) -> KeyLimits:
-                return RedisKeyLimits(calls, "pool", [f"k{n}" for n in range(keys)], a_minute, window_s=WINDOW_S)
+            def opened(keys: int, a_minute: Load, window_s: float = WINDOW_S) -> KeyLimits:
+                return RedisKeyLimits(calls, "pool", [f"k{n}" for n in range(keys)], a_minute, window_s=window_s)
 
             yield opened
 
@@ -137,6 +185,14 @@ class TestOnRedis(KeyLimitsContract):
         pool = limits(keys=1, a_minute=Load(requests=2))
         assert [await pool.acquire("c1", CALL, lease_s=60) for _ in range(3)] == [KeyGranted(0)] * 3
         assert await pool.acquire("c2", CALL, lease_s=60) == KeyGranted(0)
+
+    async def test_a_look_leaves_out_what_a_dead_worker_holds(self, limits: OpenLimits) -> None:
+        pool = limits(keys=1, a_minute=Load(output_tokens=100))
+        await pool.acquire("c1", CALL, lease_s=0.2)
+        assert await pool.share_used() == pytest.approx(0.5)
+        async with asyncio.timeout(5):
+            while await pool.share_used() != 0:
+                await asyncio.sleep(0.02)
 
     async def test_what_a_dead_worker_took_comes_free(self, limits: OpenLimits) -> None:
         pool = limits(keys=1, a_minute=Load(output_tokens=60))

@@ -28,6 +28,19 @@ class ScalesContract:
         assert newest.at >= oldest.at
         assert [scale.agent for scale in await scales.decisions(None, limit=2)] == ["triage", "lookup"]
 
+    async def test_advice_is_what_was_found_last_and_changes_nothing_that_is_wanted(self, scales: Scales) -> None:
+        assert await scales.advice("triage") is None
+        await scales.decide(Scale("triage", 2, by="ada"))
+        for workers in (4, 3):
+            await scales.advise(Scale("triage", workers, by="autoscale", reason="more", inputs={"open": workers}))
+        advice = await scales.advice("triage")
+        assert advice is not None
+        assert (advice.workers, advice.by, advice.reason, advice.inputs) == (3, "autoscale", "more", {"open": 3})
+        assert advice.at is not None
+        assert await scales.advice("lookup") is None
+        assert await scales.wanted() == {"triage": 2}
+        assert len(await scales.decisions(None, limit=10)) == 1
+
 
 class TestInMemory(ScalesContract):
     @pytest.fixture

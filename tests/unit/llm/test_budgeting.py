@@ -12,7 +12,7 @@ from contracts.errors import BudgetSpent, Deferred, ModelUnavailable
 from contracts.model_ports import Budget, Busy, Granted, Hold, ProviderCall, Spent
 from contracts.models import Degrade
 from contracts.values import Tier
-from llm.budgeting import Allowance, budgets_of
+from llm.budgeting import Allowance, budgets_of, budgets_of_agent
 from llm.fallback import attempt_at
 from llm.prices import Price, Prices
 from llm.provider import Prompt
@@ -50,6 +50,14 @@ class Purse:
     async def release(self, call: ProviderCall, hold: Hold, budgets: Sequence[Budget]) -> None:
         self.room += 1
         self.log.append("released")
+
+
+def test_the_budgets_of_an_agent_are_those_of_its_calls_that_are_nobody_elses() -> None:
+    prompt = Prompt(REQUEST, replace(CALL, customer="ann@example.com"), 30)
+    call = replace(attempt_at(target(Told(), "own", "m"), prompt, PRICES).call, day=date(2026, 3, 1))
+    allowances = {scope: Allowance(usd=Decimal(1)) for scope in ("ticket", "customer", "tenant", "agent", "day")}
+    of_agent = budgets_of_agent(CALL.agent, date(2026, 3, 1), allowances)
+    assert of_agent == [budget for budget in budgets_of(call, allowances) if budget.scope in ("agent", "day")]
 
 
 def test_a_call_counts_in_every_budget_that_is_set_and_that_it_has() -> None:

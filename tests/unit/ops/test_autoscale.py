@@ -17,6 +17,8 @@ class Measured:
     pace_per_s: float
     oldest_s: float = 0.0
     partitions: range = range(6)
+    paused: str = ""
+    workers: range = range(0)
 
 
 class Agent:
@@ -31,23 +33,31 @@ class Agent:
         self.unfinished = 0.0
         self.arriving_per_s = 0.0
         self.room = Room()
+        self.paused = ""
+        self.started: int | None = None
         self.memory = Memory()
         self.history: list[int] = []
         self.decisions: list[Decision] = []
 
     def step(self, seconds: float = 5.0) -> Decision:
         """Let time go by, and decide then."""
-        can = min(self.workers * self.each_per_s, self.all_per_s) * seconds
+        can = min(self.at_work() * self.each_per_s, self.all_per_s) * seconds
         finished = min(can, self.unfinished + self.arriving_per_s * seconds)
         self.unfinished += self.arriving_per_s * seconds - finished
         self.now_s += seconds
         self.history = self.history or [self.workers]
-        lag = Measured(math.ceil(self.unfinished), finished / seconds)
+        lag = Measured(
+            math.ceil(self.unfinished), finished / seconds, paused=self.paused, workers=range(self.at_work())
+        )
         decision, self.memory = decide(self.now_s, self.workers, lag, self.room, self.goal, self.memory)
         self.workers = decision.workers
         self.history.append(self.workers)
         self.decisions.append(decision)
         return decision
+
+    def at_work(self) -> int:
+        """Of the workers asked for, those that have started."""
+        return self.workers if self.started is None else min(self.workers, self.started)
 
     def steps(self, seconds: float) -> None:
         for _ in range(int(seconds / 5)):
@@ -144,13 +154,81 @@ def test_an_open_breaker_or_a_spent_budget_stops_more_and_takes_none_away() -> N
         assert agent.workers > 2
 
 
-def test_a_model_limit_bounds_them_to_those_it_has_room_for() -> None:
+def test_a_model_limit_bounds_them_to_those_it_has_room_for_and_the_reason_says_so() -> None:
     agent = Agent()
     agent.workers, agent.room, agent.unfinished = 2, Room(model_share_used=0.6), 1e5
-    assert agent.step().workers == 3
+    assert agent.step().reason == "more, from 2 to 3 (bounded by: model limit)"
     agent.room = Room(model_share_used=1.0)
     agent.steps(300)
-    assert agent.workers <= 3
+    assert agent.workers == 3
+    assert agent.decisions[-1].reason == "no more than 3 (bounded by: model limit)"
+
+
+def test_workers_that_stood_still_for_a_moment_make_no_room_below_a_model_limit() -> None:
+    agent = Agent()
+    agent.workers, agent.room, agent.unfinished = 2, Room(model_share_used=0.8), 1e5
+    agent.steps(60)
+    agent.room = Room(model_share_used=0.1)
+    agent.steps(10)
+    agent.room = Room(model_share_used=0.8)
+    agent.steps(60)
+    assert agent.history == [2] * len(agent.history)
+    agent.room = Room(model_share_used=0.3)
+    agent.steps(60)
+    assert agent.workers > 2, "there is room in earnest"
+
+
+def test_workers_that_have_not_started_yet_make_no_others_come() -> None:
+    agent = Agent(goal=replace(GOAL, settle_s=5, worth=0))
+    agent.started, agent.room, agent.unfinished = 1, Room(model_share_used=0.4), 800
+    agent.steps(60)
+    assert agent.workers == 2, "one takes .4 of the limit"
+    agent = Agent(goal=replace(GOAL, settle_s=5, worth=0))
+    agent.started, agent.unfinished = 1, 800
+    agent.steps(30)
+    assert agent.workers == 3, "each finishes 10 a second"
+
+
+def test_a_limit_that_is_passed_at_this_pace_takes_no_worker_away() -> None:
+    agent = Agent()
+    agent.workers, agent.room, agent.unfinished = 2, Room(model_share_used=2.5), 1e5
+    agent.steps(300)
+    assert agent.history == [2] * len(agent.history)
+
+
+def test_paused_workers_are_joined_by_no_others() -> None:
+    agent = Agent()
+    agent.workers, agent.paused, agent.unfinished = 2, "paused by ada", 1e5
+    assert agent.step().reason == "no more than 2 (bounded by: paused)"
+    assert agent.decisions[-1].inputs["paused"] == "paused by ada"
+    agent.paused = ""
+    assert agent.step().workers == 6
+
+
+def test_the_first_worker_comes_whatever_holds_more_back_for_it_is_the_one_that_finds_out() -> None:
+    for room in (Room(breaker_is_open=True), Room(has_budget=False)):
+        agent = Agent(goal=replace(GOAL, fewest=0, to_zero=True))
+        agent.workers, agent.room, agent.unfinished = 0, room, 1e5
+        assert agent.step().workers == 1
+
+
+def test_the_fewest_come_whatever_holds_more_back() -> None:
+    agent = Agent(goal=replace(GOAL, fewest=3))
+    agent.workers, agent.unfinished = 1, 1e5
+    agent.paused, agent.room = "it has no workers", Room(model_share_used=1, breaker_is_open=True, has_budget=False)
+    agent.steps(100)
+    assert agent.workers == 3
+
+
+def test_what_nobody_watched_was_not_calm() -> None:
+    agent = Agent()
+    agent.workers = 4
+    agent.steps(60)
+    agent.now_s += 1000
+    agent.steps(100)
+    assert agent.workers == 4
+    agent.steps(60)
+    assert agent.workers < 4
 
 
 def test_more_that_finish_no_more_are_taken_back_and_not_tried_again_for_a_while() -> None:
@@ -194,7 +272,7 @@ def test_while_nothing_was_finished_yet_nobody_guesses() -> None:
 def test_whatever_is_measured_the_number_stays_within_its_bounds(moments: list[Any], fewest: int, most: int) -> None:
     goal, memory, workers = replace(GOAL, fewest=fewest, most=most, to_zero=fewest == 0), Memory(), max(fewest, 1)
     for n, (open_, pace_per_s, used, is_open) in enumerate(moments):
-        lag = Measured(open_, pace_per_s)
+        lag = Measured(open_, pace_per_s, workers=range(workers))
         room = Room(model_share_used=used, breaker_is_open=is_open)
         decision, memory = decide(n * 7.0, workers, lag, room, goal, memory)
         assert fewest <= decision.workers <= max(workers, min(most, 6))
