@@ -8,7 +8,7 @@ from enum import IntEnum
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
 from aiokafka.protocol.offset import OffsetRequest
 
 from bus.admin import admin_client
@@ -32,8 +32,15 @@ class Operation(IntEnum):
     ALTER_CONFIGS = 11
 
 
+HIDDEN = "this user may not see it"
+"""The drift of a topic that the cluster does not tell of, be it there or not."""
+
 Rights = frozenset[Operation] | None
 """What the client may do; None: the cluster does not tell."""
+
+
+Where = tuple[str, int]
+"""A topic and the number of a partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,7 @@ class ClusterSeen:
         """What `switchyard topics apply` would do to a topic; '' when it is as the catalogue says."""
         seen = self.topics.get(topic.name)
         if seen is None:
-            return "this user may not see it" if topic.name in self.hidden else "to be created"
+            return HIDDEN if topic.name in self.hidden else "to be created"
         drift = []
         if len(seen.partitions) < topic.partitions:
             drift.append(f"partitions to be raised from {len(seen.partitions)} to {topic.partitions}")
@@ -130,6 +137,18 @@ async def group_rights(connection: KafkaConnection, groups: Sequence[str]) -> Ma
         return {group: await _rights_on_group(admin, group) for group in groups}
 
 
+async def stamped_from(connection: KafkaConnection, topics: Iterable[str], at_ms: int) -> Mapping[Where, int]:
+    """By topic and partition: the timestamp of the first record that is stamped so or later, where there is one.
+
+    Raises BusUnavailable.
+    """
+    cluster = await see_cluster(connection, of=())
+    led = _led(cluster.topics[name] for name in topics if name in cluster.topics)
+    async with admin_client(connection) as admin:
+        found = await asyncio.gather(*(_asked(admin, broker, of_broker, at_ms) for broker, of_broker in led.items()))
+    return {where: stamp for one in found for where, (stamp, offset) in one.items() if offset >= 0}
+
+
 async def _hidden(admin: AIOKafkaAdminClient, names: Sequence[str]) -> frozenset[str]:
     """Those of the topics that the cluster will not tell of, be they there or not."""
     if not names:
@@ -139,7 +158,11 @@ async def _hidden(admin: AIOKafkaAdminClient, names: Sequence[str]) -> frozenset
 
 
 async def _rights_on_group(admin: AIOKafkaAdminClient, group: str) -> Rights:
-    response = await admin._client.send(await admin.find_coordinator(group), GroupRightsRequest(group))
+    try:
+        coordinator = await admin.find_coordinator(group)
+    except GroupAuthorizationFailedError:
+        return frozenset()
+    response = await admin._client.send(coordinator, GroupRightsRequest(group))
     [(*_, may)] = response.groups
     return _rights(may)
 
@@ -157,36 +180,43 @@ def _rights(told: int) -> Rights:
     return None if told == _NOT_TOLD else frozenset(one for one in Operation if told >> one & 1)
 
 
-Where = tuple[str, int]
-
-
 async def _bounds(admin: AIOKafkaAdminClient, topics: Iterable[TopicSeen]) -> tuple[Mapping[Where, int], ...]:
     """Where the logs of partitions begin and end: two questions a broker."""
+    led = _led(topics)
+    return await _offsets(admin, led, _EARLIEST), await _offsets(admin, led, _LATEST)
+
+
+Led = Mapping[int, Mapping[str, Sequence[int]]]
+"""By broker and topic: the partitions that it leads."""
+
+
+def _led(topics: Iterable[TopicSeen]) -> Led:
     led: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for topic in topics:
         for partition in topic.partitions:
             if partition.leader is not None:
                 led[partition.leader][topic.name].append(partition.number)
-    asked = [
-        [_offsets(admin, broker, of_broker, where) for broker, of_broker in led.items()]
-        for where in (_EARLIEST, _LATEST)
-    ]
-    starts, ends = [await asyncio.gather(*questions) for questions in asked]
-    return _joined(starts), _joined(ends)
+    return led
 
 
-async def _offsets(
-    admin: AIOKafkaAdminClient, broker: int, led: Mapping[str, Sequence[int]], where: int
-) -> Mapping[Where, int]:
-    wanted = [(topic, [(partition, where) for partition in partitions]) for topic, partitions in led.items()]
+async def _offsets(admin: AIOKafkaAdminClient, led: Led, where: int) -> Mapping[Where, int]:
+    found = await asyncio.gather(*(_asked(admin, broker, of_broker, where) for broker, of_broker in led.items()))
+    return {where: offset for one in found for where, (_, offset) in one.items()}
+
+
+async def _asked(
+    admin: AIOKafkaAdminClient, broker: int, led: Mapping[str, Sequence[int]], at: int
+) -> Mapping[Where, tuple[int, int]]:
+    """(timestamp, offset) of the first record that is stamped `at` or later; offset -1 where there is none."""
+    wanted = [(topic, [(partition, at) for partition in partitions]) for topic, partitions in led.items()]
     try:
         response = await admin._client.send(broker, OffsetRequest(_ANY_REPLICA, _ALL, wanted))
     except BROKEN:  # this broker's partitions are not told
         return {}
     return {
-        (topic, number): offset
+        (topic, number): (stamp, offset)
         for topic, partitions in response.topics
-        for number, code, _, offset in partitions
+        for number, code, stamp, offset in partitions
         if not code
     }
 
@@ -237,10 +267,6 @@ def _closer(
         for one in topic.partitions
     ]
     return replace(topic, partitions=partitions, settings=settings)
-
-
-def _joined(found: Iterable[Mapping[Where, int]]) -> Mapping[Where, int]:
-    return {where: offset for one in found for where, offset in one.items()}
 
 
 def _all(bounds: Iterable[tuple[int | None, int | None]]) -> bool:

@@ -192,7 +192,7 @@ def _targets(
         if provider == CLASSIFIER:
             found.append(_classifying(model, labeller))
             continue
-        keys, url = _access(settings, provider)
+        keys, url = access(settings, provider)
         found.append(
             Target(
                 provider,
@@ -217,7 +217,7 @@ def _digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
-def _access(settings: LlmSettings, name: str) -> tuple[list[str], str | None]:
+def access(settings: LlmSettings, name: str) -> tuple[list[str], str | None]:
     """(keys, base URL) of a provider; the stand-in's where it answers."""
     if settings.uses_standin and settings.standin_url:
         return [_STANDIN_KEY], settings.standin_url + ("/v1" if name == "openai" else "")

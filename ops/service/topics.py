@@ -110,13 +110,13 @@ async def listed(settings: Settings) -> Sequence[TopicState]:
 
     Raises BusUnavailable. Misconfigured: Kafka does not let this user look.
     """
-    return _states(await _looked(settings))
+    return states_in(await look(settings))
 
 
 async def described(name: str, settings: Settings) -> TopicDetail:
     """One topic, and who reads it. Raises Misconfigured: there is none, here or there. BusUnavailable."""
-    cluster = await _looked(settings, name)
-    known = _states(cluster)
+    cluster = await look(settings, name)
+    known = states_in(cluster)
     found = [state for state in known if state.name == name]
     if not found and name in cluster.topics:
         found = [TopicState(name, UNKNOWN, None, cluster.topics[name])]
@@ -135,7 +135,7 @@ async def apply(
     `partitions`: so many for these topics instead; more than the catalogue says.
     Raises Misconfigured: no such topic, or fewer partitions than there are. BusUnavailable.
     """
-    cluster = await _looked(settings)
+    cluster = await look(settings)
     wanted = _raised(cluster, partitions or {})
     if dry_run:
         return [TopicChange(topic.name, cluster.drift(topic) or "unchanged") for topic in wanted]
@@ -151,12 +151,14 @@ def _catalogue() -> Sequence[Topic]:
     return list(all_topics(INBOXES))
 
 
-async def _looked(settings: Settings, *besides: str) -> ClusterSeen:
+async def look(settings: Settings, *besides: str) -> ClusterSeen:
+    """The cluster, and the topics of the catalogue and those named closer."""
     named = [*(topic.name for topic in _catalogue()), *besides]
     return await see_cluster(kafka_connection(settings.kafka), of=dict.fromkeys(named))
 
 
-def _states(cluster: ClusterSeen) -> Sequence[TopicState]:
+def states_in(cluster: ClusterSeen) -> Sequence[TopicState]:
+    """The catalogue's topics in its order, then those of the cluster that are called like ours."""
     catalogue = _catalogue()
     known = {topic.name for topic in catalogue}
     ours = [TopicState(topic.name, cluster.drift(topic), topic, cluster.topics.get(topic.name)) for topic in catalogue]
