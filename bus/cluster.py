@@ -4,40 +4,23 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
+from aiokafka.errors import TopicAuthorizationFailedError
 from aiokafka.protocol.offset import OffsetRequest
 
 from bus.admin import admin_client
 from bus.connection import BROKEN, KafkaConnection
-from bus.requests import GroupRightsRequest, LogDirsRequest, TopicsRequest
+from bus.requests import LogDirsRequest, TopicsRequest
+from bus.rights import Rights, rights_in
 from contracts.topics import Topic
 
 _ANY_REPLICA, _LATEST, _EARLIEST, _ALL = -1, -1, -2, 0
-_NOT_TOLD = -(2**31)
-
-
-class Operation(IntEnum):
-    """What a client may do with a topic, a group or the cluster; the numbers are Kafka's."""
-
-    READ = 3
-    WRITE = 4
-    CREATE = 5
-    ALTER = 7
-    DESCRIBE = 8
-    DESCRIBE_CONFIGS = 10
-    ALTER_CONFIGS = 11
 
 
 HIDDEN = "this user may not see it"
 """The drift of a topic that the cluster does not tell of, be it there or not."""
-
-Rights = frozenset[Operation] | None
-"""What the client may do; None: the cluster does not tell."""
-
 
 Where = tuple[str, int]
 """A topic and the number of a partition."""
@@ -128,13 +111,7 @@ async def see_cluster(connection: KafkaConnection, *, of: Iterable[str] | None =
             _bounds(admin, closer.values()), _sizes(admin, brokers), _settings(admin, list(closer))
         )
     topics = {name: _closer(topic, bounds, sizes, settings.get(name, {})) for name, topic in closer.items()}
-    return ClusterSeen(brokers, seen | topics, _rights(told.authorized_operations), hidden)
-
-
-async def group_rights(connection: KafkaConnection, groups: Sequence[str]) -> Mapping[str, Rights]:
-    """What this client may do with each consumer group. Raises BusUnavailable."""
-    async with admin_client(connection) as admin:
-        return {group: await _rights_on_group(admin, group) for group in groups}
+    return ClusterSeen(brokers, seen | topics, rights_in(told.authorized_operations), hidden)
 
 
 async def stamped_from(connection: KafkaConnection, topics: Iterable[str], at_ms: int) -> Mapping[Where, int]:
@@ -157,27 +134,13 @@ async def _hidden(admin: AIOKafkaAdminClient, names: Sequence[str]) -> frozenset
     return frozenset(name for code, name, *_ in told.topics if code == TopicAuthorizationFailedError.errno)
 
 
-async def _rights_on_group(admin: AIOKafkaAdminClient, group: str) -> Rights:
-    try:
-        coordinator = await admin.find_coordinator(group)
-    except GroupAuthorizationFailedError:
-        return frozenset()
-    response = await admin._client.send(coordinator, GroupRightsRequest(group))
-    [(*_, may)] = response.groups
-    return _rights(may)
-
-
 def _topic(name: str, partitions: Iterable[tuple[object, ...]], may: int) -> TopicSeen:
-    return TopicSeen(name, sorted(map(_partition, partitions), key=lambda one: one.number), may=_rights(may))
+    return TopicSeen(name, sorted(map(_partition, partitions), key=lambda one: one.number), may=rights_in(may))
 
 
 def _partition(told: tuple[object, ...]) -> PartitionSeen:
     _, number, leader, _, replicas, in_sync, *_ = told
     return PartitionSeen(number, None if leader == -1 else leader, tuple(replicas), tuple(in_sync))  # type: ignore[arg-type]
-
-
-def _rights(told: int) -> Rights:
-    return None if told == _NOT_TOLD else frozenset(one for one in Operation if told >> one & 1)
 
 
 async def _bounds(admin: AIOKafkaAdminClient, topics: Iterable[TopicSeen]) -> tuple[Mapping[Where, int], ...]:

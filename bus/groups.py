@@ -11,6 +11,8 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError, for_code
 
 from bus.connection import BROKEN, FORBIDDEN, KafkaConnection
+from bus.requests import GroupRightsRequest
+from bus.rights import Rights, rights_in
 from contracts.errors import BusUnavailable, Misconfigured
 
 _TIMEOUT_S = 10.0
@@ -91,6 +93,19 @@ class Groups:
                 if reader.committed or any(member.partitions for member in reader.group.members):
                     found[name] = reader
         return found
+
+    async def rights(self, group: str) -> Rights:
+        """What this client may do with a group."""
+        try:
+            return await _answered(lambda: self._rights(group))
+        except Misconfigured:
+            return frozenset()
+
+    async def _rights(self, group: str) -> Rights:
+        coordinator = await self._admin.find_coordinator(group)
+        response = await self._admin._client.send(coordinator, GroupRightsRequest(group))
+        [(*_, told)] = response.groups
+        return rights_in(told)
 
     async def _described(self, group: str) -> Mapping[str, Any]:
         [response] = await self._admin.describe_consumer_groups([group])

@@ -3,7 +3,9 @@
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
-from bus.cluster import HIDDEN, ClusterSeen, Operation, Rights, group_rights, stamped_from
+from bus.cluster import HIDDEN, ClusterSeen, stamped_from
+from bus.groups import groups
+from bus.rights import Operation, Rights
 from contracts.errors import SupportError
 from contracts.topics import CONTROL, Topic, dead_letters_of
 from ops.service.findings import Finding, Severity
@@ -20,7 +22,8 @@ async def of_kafka(settings: Settings) -> AsyncIterator[Finding]:
     address = settings.kafka.bootstrap_servers
     try:
         cluster = await look(settings)
-        groups = await group_rights(kafka_connection(settings.kafka), list(AGENTS))
+        async with groups(kafka_connection(settings.kafka)) as kafka:
+            of_groups = {agent: await kafka.rights(agent) for agent in AGENTS}
         stamps = await stamped_from(kafka_connection(settings.kafka), _inboxes(), _later_ms())
     except SupportError as error:
         mend = f"start it, or set {PREFIX}KAFKA__BOOTSTRAP_SERVERS and its credentials"
@@ -31,7 +34,7 @@ async def of_kafka(settings: Settings) -> AsyncIterator[Finding]:
     found = [
         *(finding for state in states for finding in of_topic(state)),
         *of_rights(cluster, (state.wanted for state in states if state.wanted), settings),
-        *(one for group, may in groups.items() if (one := of_group_rights(group, may, settings))),
+        *(one for group, may in of_groups.items() if (one := of_group_rights(group, may, settings))),
         *of_stamps(stamps, time.time()),
     ]
     for finding in found:
@@ -57,7 +60,14 @@ def of_topic(state: TopicState) -> Iterator[Finding]:
 
 def of_rights(cluster: ClusterSeen, topics: Iterable[Topic], settings: Settings) -> Iterator[Finding]:
     """What workers with these credentials may not do. Nothing where the cluster does not tell, or lets everybody."""
-    for topic in topics:
+    wanted = list(topics)
+    to_create = [topic for topic in wanted if topic.name not in cluster.topics.keys() | cluster.hidden]
+    if to_create and cluster.may is not None and Operation.CREATE not in cluster.may:
+        says = f"this user may not create topics, unless by their names, and {len(to_create)} are to be created"
+        yield Finding(
+            Severity.WARNING, "rights on the cluster", says, _granting(settings, [Operation.CREATE], "--cluster")
+        )
+    for topic in wanted:
         needed = {Operation.WRITE, Operation.READ} if topic.name in _READ else {Operation.WRITE}
         seen = cluster.topics.get(topic.name)
         may: Rights = frozenset() if topic.name in cluster.hidden else seen.may if seen else None

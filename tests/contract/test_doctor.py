@@ -16,11 +16,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from typer.testing import CliRunner
 
 from bus.admin import apply_topics
-from bus.cluster import ClusterSeen, Operation, PartitionSeen, TopicSeen
+from bus.cluster import ClusterSeen, PartitionSeen, TopicSeen
 from bus.connection import KafkaConnection
 from bus.groups import Group, Member
 from bus.lag import PartitionLag
 from bus.publisher import Publisher
+from bus.rights import Operation
 from contracts.events import Drain, Pause, Resume
 from contracts.lag_ports import WorkerReport
 from contracts.ports import Record
@@ -329,6 +330,8 @@ def test_a_cluster_that_does_not_tell_of_rights_lacks_none(house: House) -> None
     told = {TICKETS.name: TopicSeen(TICKETS.name, [], may=frozenset({Operation.READ}))}
     [found] = of_rights(ClusterSeen([1], told), [TICKETS], house.settings)
     assert found.says == "this user may not write it"
+    [found] = of_rights(ClusterSeen([1], {}, may=frozenset()), [TICKETS], house.settings)
+    assert (found.about, "--operation Create --cluster" in found.mend) == ("rights on the cluster", True)
 
 
 async def test_work_without_workers(house: House) -> None:

@@ -67,6 +67,9 @@ class Desk:
         rows = await self.pool.fetch("SELECT value FROM emitted WHERE type = 'TicketResolved'")
         return Counter(json.loads(row["value"])["reply"] for row in rows)
 
+    async def all_is_sent(self) -> bool:
+        return (await self.outcomes()).total() >= sum(map(len, self.written.values()))
+
     async def parked(self) -> int:
         return int(await self.pool.fetchval("SELECT count(*) FROM parked_tickets"))
 
@@ -117,6 +120,7 @@ async def test_under_load_nothing_is_lost_or_done_twice_and_each_partition_keeps
         desk.notices(fresh)
         await until(a_new_partition_is_begun, SEEN_WITHIN_S)
         await until(desk.all_is_answered, SEEN_WITHIN_S)
+        await until(desk.all_is_sent, SEEN_WITHIN_S)
     answered = await desk.answered()
     assert {ticket_id: sorted(said) for ticket_id, said in answered.items()} == {
         ticket_id: sorted(said) for ticket_id, said in desk.written.items()
@@ -156,6 +160,7 @@ async def test_the_first_on_a_new_partition_may_overtake_the_last_on_the_old_one
         await until(one_was_overtaken, SEEN_WITHIN_S)
         gate.set()
         await until(desk.all_is_answered, SEEN_WITHIN_S)
+        await until(desk.all_is_sent, SEEN_WITHIN_S)
     answered = await desk.answered()
     assert {name: sorted(said) for name, said in answered.items()} == desk.written
     overtaken = [name for name, said in answered.items() if said != desk.written[name]]
@@ -190,4 +195,5 @@ async def test_in_one_worker_a_ticket_keeps_its_order_across_partitions(desk: De
         await until(a_new_partition_is_read, SEEN_WITHIN_S)
         gate.set()
         await until(desk.all_is_answered, SEEN_WITHIN_S)
+        await until(desk.all_is_sent, SEEN_WITHIN_S)
     assert await desk.answered() == desk.written
