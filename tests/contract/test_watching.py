@@ -44,7 +44,7 @@ class Terminal:
         """What stood on the screen between two clearings, as lines without colours."""
         texts = self.printed.decode(errors="replace").split(_CLEARED)[1:]
         plain = (re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text) for text in texts)
-        return [[line.rstrip() for line in text.replace("\r", "").splitlines()] for text in plain]
+        return [[line.rstrip() for line in text.replace("\r", "").splitlines()] or [""] for text in plain]
 
     def read(self) -> None:
         try:
@@ -101,18 +101,18 @@ async def test_it_looks_again_and_again_within_the_terminal_until_it_is_asked_to
     async with Publisher(connection) as publisher:
         for number in range(1_234):
             await publisher.put(TICKETS.name, key=b"t%d" % number, value=b'{"ticket_id":"t%d","body":"hi"}' % number)
-    await until(lambda: it_told_thousands(shown), _LIMIT_S)
-    last = shown.screens[-1]
+
+    async def it_told_whole() -> bool:
+        return any("triage: 1,234 not finished" in screen[0] for screen in shown.screens[:-1])
+
+    await until(it_told_whole, _LIMIT_S)
+    last = next(screen for screen in shown.screens if "triage: 1,234 not finished" in screen[0])
     shown.process.send_signal(signal.SIGINT)
     assert await asyncio.wait_for(shown.process.wait(), 30) == 0
     asyncio.get_running_loop().remove_reader(shown.master)
     os.close(shown.master)
     assert max(map(len, last)) <= columns
+    assert not any("…" in line for line in last)
     rows = [line.split() for line in last if re.match(r"\s+\d+\s", line)]
     assert [row[0] for row in rows] == [str(number) for number in range(8)]
     assert sum(int(row[1].replace(",", "")) for row in rows) == 1_234
-
-
-async def it_told_thousands(shown: Terminal) -> bool:
-    """Whether a screen that was printed whole says so."""
-    return any("triage: 1,234 not finished" in line for screen in shown.screens[:-1] for line in screen)
