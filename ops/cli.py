@@ -1,7 +1,7 @@
 """The `switchyard` command line: every command safe to repeat, JSON with --json, one sentence when it fails.
 
-Exit codes: 0 done; 1 it failed or was not found; 2 a setting, argument or input file is wrong; 70 the engine gave up;
-130 interrupted; 143 terminated at once.
+Exit codes: 0 done; 1 it failed or was not found; 2 a setting, argument or input file is wrong; 3 the doctor found a
+fault; 70 the engine gave up; 130 interrupted; 143 terminated at once.
 """
 
 from __future__ import annotations
