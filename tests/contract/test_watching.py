@@ -1,4 +1,4 @@
-"""`switchyard lag --watch` in a terminal: it looks again and again, fits the terminal, and ends when asked."""
+"""`switchyard lag` on the command line: in a terminal it looks again and again and fits it; bad input is a sentence."""
 
 import asyncio
 import fcntl
@@ -14,12 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from bus.admin import apply_topics
 from bus.connection import KafkaConnection
 from bus.publisher import Publisher
+from contracts.errors import SupportError
 from contracts.topics import TICKETS, all_topics
 from ops.broker.server import EmbeddedBroker
+from ops.cli import app
+from ops.running import exit_code
 from ops.wiring import INBOXES
 from tests.contract.backends import until
 from tests.services.reaper import Reaper
@@ -116,3 +120,27 @@ async def test_it_looks_again_and_again_within_the_terminal_until_it_is_asked_to
     rows = [line.split() for line in last if re.match(r"\s+\d+\s", line)]
     assert [row[0] for row in rows] == [str(number) for number in range(8)]
     assert sum(int(row[1].replace(",", "")) for row in rows) == 1_234
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1", "Kafka cannot be reached"),
+        ("POSTGRES__DSN", "postgresql://nobody@127.0.0.1:1/none", "PostgreSQL"),
+    ],
+)
+async def test_what_is_away_is_named(
+    variable: str,
+    value: str,
+    sentence: str,
+    connection: KafkaConnection,
+    postgres_dsn: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SWITCHYARD_KAFKA__BOOTSTRAP_SERVERS", connection.bootstrap_servers)
+    monkeypatch.setenv("SWITCHYARD_POSTGRES__DSN", postgres_dsn)
+    monkeypatch.setenv(f"SWITCHYARD_{variable}", value)
+    done = await asyncio.to_thread(CliRunner().invoke, app, ["lag", "triage"])
+    assert isinstance(done.exception, SupportError)
+    assert sentence in str(done.exception)
+    assert exit_code(done.exception) == 1
