@@ -29,7 +29,7 @@ async def of_kafka(settings: Settings) -> AsyncIterator[Finding]:
         mend = f"start it, or set {PREFIX}KAFKA__BOOTSTRAP_SERVERS and its credentials"
         yield Finding(Severity.FAULT, "kafka", f"{address}: {error}", mend)
         return
-    yield Finding(Severity.FINE, "kafka", f"{address} answers, {len(cluster.brokers)} brokers")
+    yield Finding(Severity.FINE, "kafka", f"{address} answers; its brokers: {_listed(cluster.brokers)}")
     states = states_in(cluster)
     found = [
         *(finding for state in states for finding in of_topic(state)),
