@@ -11,13 +11,14 @@ from bus.admin import admin_client, apply_topics
 from bus.connection import KafkaConnection
 from bus.groups import groups
 from bus.rights import Operation
-from contracts.errors import Misconfigured
+from contracts.errors import BusUnavailable, Misconfigured
 from contracts.topics import LOOKUP, OUTCOMES, REASONING, TICKETS, all_topics
 from ops.service.doctor_kafka import of_kafka
 from ops.service.findings import Finding, Severity
 from ops.service.topics import apply, listed
 from ops.settings import Settings, read_settings
 from ops.wiring import INBOXES
+from tests.contract.backends import until
 from tests.services.choice import required
 from tests.services.kafka import native_kafka
 from tests.services.native import ServiceUnavailable
@@ -56,6 +57,15 @@ async def rule(admin: AIOKafkaAdminClient, kind: int, name: str, operation: int,
     assert not response.to_object()["creation_responses"][0]["error_code"]
 
 
+async def has_a_coordinator(connection: KafkaConnection) -> bool:
+    try:
+        async with groups(connection) as kafka:
+            await kafka.describe("triage", TICKETS.name)
+    except BusUnavailable:
+        return False
+    return True
+
+
 def settings_of(bootstrap: str) -> Settings:
     return read_settings({"kafka": {"bootstrap_servers": bootstrap}})
 
@@ -85,6 +95,7 @@ async def guarded(guarded_bootstrap: str, forbidden: set[str]) -> Settings:
             await rule(admin, _TOPIC, OUTCOMES.name, _ALL, _DENY)
             await rule(admin, _GROUP, "lookup", Operation.DESCRIBE, _ALLOW)
             await rule(admin, _GROUP, "review", _ALL, _DENY)
+        await until(lambda: has_a_coordinator(connection), 60)  # a new cluster takes its time
         forbidden.add("all")
     return settings_of(guarded_bootstrap)
 
