@@ -22,6 +22,7 @@ from benchmarks.gateway import gateway
 from benchmarks.head_of_line import b8
 from benchmarks.hop import b6
 from benchmarks.killing import b10
+from benchmarks.looking import lag
 from benchmarks.memory import b13
 from benchmarks.no_op import b3
 from benchmarks.rebalancing import b9
@@ -63,6 +64,7 @@ BENCHMARKS: dict[str, Run] = {
     "soak": soak,
     "gateway": gateway,
     "burst": burst,
+    "lag": lag,
 }
 
 

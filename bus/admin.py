@@ -8,9 +8,14 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    IncompatibleBrokerVersion,
+    InvalidPartitionsError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
-from bus.connection import KafkaConnection
+from bus.connection import BROKEN, FORBIDDEN, KafkaConnection
 from contracts.errors import BusUnavailable, Misconfigured
 from contracts.topics import Topic, all_topics
 
@@ -35,7 +40,7 @@ async def apply_topics(connection: KafkaConnection, topics: Iterable[Topic] | No
     Raises BusUnavailable: Kafka cannot be reached. Misconfigured: it refuses a topic.
     """
     wanted = list(all_topics() if topics is None else topics)
-    async with _admin(connection) as admin:
+    async with admin_client(connection) as admin:
         partitions = await _partitions(admin)
         replicas = min(_MOST_REPLICAS, len((await admin.describe_cluster())["brokers"]))
         changes = [await _apply(admin, topic, partitions.get(topic.name), replicas) for topic in wanted]
@@ -43,39 +48,34 @@ async def apply_topics(connection: KafkaConnection, topics: Iterable[Topic] | No
     return changes
 
 
-async def check_topics(connection: KafkaConnection, topics: Iterable[Topic] | None = None) -> list[TopicChange]:
-    """What `apply_topics` would do to each topic: create it, raise its partitions, change settings, or nothing.
-
-    Raises BusUnavailable: Kafka cannot be reached. Misconfigured: it does not tell a topic's settings.
-    """
-    async with _admin(connection) as admin:
-        partitions = await _partitions(admin)
-        wanted = all_topics() if topics is None else topics
-        return [TopicChange(topic.name, await _drift(admin, topic, partitions.get(topic.name))) for topic in wanted]
-
-
 async def require_topics(connection: KafkaConnection, names: Collection[str]) -> None:
     """See that topics exist.
 
     Raises Misconfigured, naming those that do not and what makes them. BusUnavailable: Kafka cannot be reached.
     """
-    async with _admin(connection) as admin:
+    async with admin_client(connection) as admin:
         missing = sorted(set(names) - set(await _partitions(admin)))
     if missing:
         raise Misconfigured(f"Kafka has no topic {', '.join(missing)}; `switchyard topics apply` creates it")
 
 
 @contextlib.asynccontextmanager
-async def _admin(connection: KafkaConnection) -> AsyncIterator[AIOKafkaAdminClient]:
+async def admin_client(connection: KafkaConnection) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A client for what the cluster tells and changes. Its block may take half a minute.
+
+    Raises BusUnavailable: Kafka cannot be reached. Misconfigured: it does not let this user.
+    """
     admin = AIOKafkaAdminClient(**connection.client_options(), request_timeout_ms=int(_TIMEOUT_S * 1000))
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             await admin.start()
             yield admin
-    except (KafkaError, TimeoutError, OSError) as error:
+    except FORBIDDEN as error:
+        raise Misconfigured(f"Kafka does not let this user: {type(error).__name__} {error}") from error
+    except BROKEN as error:
         raise BusUnavailable(f"Kafka cannot be reached: {type(error).__name__}") from error
     finally:
-        with contextlib.suppress(KafkaError, TimeoutError, OSError):
+        with contextlib.suppress(*BROKEN):
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await admin.close()
 
@@ -90,24 +90,12 @@ async def _apply(admin: AIOKafkaAdminClient, topic: Topic, partitions: int | Non
         return TopicChange(topic.name, await _create(admin, topic, replicas))
     changes = []
     if partitions < topic.partitions:
-        await admin.create_partitions({topic.name: NewPartitions(topic.partitions)})
+        with contextlib.suppress(InvalidPartitionsError):  # somebody else was faster
+            await admin.create_partitions({topic.name: NewPartitions(topic.partitions)})
         changes.append("partitions raised")
     if await _change_settings(admin, topic):
         changes.append("settings changed")
     return TopicChange(topic.name, ", ".join(changes) or "unchanged")
-
-
-async def _drift(admin: AIOKafkaAdminClient, topic: Topic, partitions: int | None) -> str:
-    if partitions is None:
-        return "to be created"
-    drift = []
-    if partitions < topic.partitions:
-        drift.append(f"partitions to be raised from {partitions} to {topic.partitions}")
-    with contextlib.suppress(IncompatibleBrokerVersion):
-        found = await _settings(admin, topic.name)
-        odd = [name for name, value in topic.config().items() if found.get(name, ("", 0))[0] != value]
-        drift += [f"{name} to be set to {topic.config()[name]}" for name in odd]
-    return ", ".join(drift) or "unchanged"
 
 
 async def _create(admin: AIOKafkaAdminClient, topic: Topic, replicas: int) -> str:

@@ -4,7 +4,12 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
 from aiokafka.helpers import create_ssl_context
 
 from contracts.errors import Misconfigured
@@ -13,6 +18,9 @@ _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
 BROKEN = (KafkaError, TimeoutError, OSError, RuntimeError)
 """What a client fails with; a RuntimeError is how uvloop tells of a connection that was lost."""
+
+FORBIDDEN = (ClusterAuthorizationFailedError, GroupAuthorizationFailedError, TopicAuthorizationFailedError)
+"""What a client fails with that is not let."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,12 @@ from typing import Any, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
-from aiokafka.errors import (
-    GroupAuthorizationFailedError,
-    KafkaError,
-    TopicAuthorizationFailedError,
-    for_code,
-)
+from aiokafka.errors import KafkaError, for_code
 
-from bus.connection import BROKEN, KafkaConnection
+from bus.connection import BROKEN, FORBIDDEN, KafkaConnection
 from bus.offset_fetch import committed_offsets
+from bus.requests import GroupRightsRequest
+from bus.rights import Rights, rights_in
 from contracts.errors import BusUnavailable, Misconfigured
 
 _TIMEOUT_S = 10.0
@@ -41,6 +38,14 @@ class Group:
 
     state: str
     members: Sequence[Member] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A group that reads a topic, and the offsets that it committed there."""
+
+    group: Group
+    committed: Mapping[int, int]
 
 
 class Groups:
@@ -76,6 +81,29 @@ class Groups:
         ]
         return Group(told["state"], tuple(members))
 
+    async def readers(self, topic: str) -> Mapping[str, Reader]:
+        """The groups that committed offsets in the topic or were dealt some of it; those that may be looked at."""
+        found = {}
+        for name, *_ in sorted(await _answered(self._admin.list_consumer_groups)):
+            with contextlib.suppress(Misconfigured):
+                reader = Reader(await self.describe(name, topic), await self.committed(name, topic))
+                if reader.committed or any(member.partitions for member in reader.group.members):
+                    found[name] = reader
+        return found
+
+    async def rights(self, group: str) -> Rights:
+        """What this client may do with a group."""
+        try:
+            return await _answered(lambda: self._rights(group))
+        except Misconfigured:
+            return frozenset()
+
+    async def _rights(self, group: str) -> Rights:
+        coordinator = await self._admin.find_coordinator(group)
+        response = await self._admin._client.send(coordinator, GroupRightsRequest(group))
+        [(*_, told)] = response.groups
+        return rights_in(told)
+
     async def _described(self, group: str) -> Mapping[str, Any]:
         [response] = await self._admin.describe_consumer_groups([group])
         [told] = response.to_object()["groups"]
@@ -108,7 +136,7 @@ async def _answered(ask: Callable[[], Awaitable[T]]) -> T:
                     if not error.retriable:
                         raise
                 await asyncio.sleep(_AGAIN_AFTER_S)
-    except (GroupAuthorizationFailedError, TopicAuthorizationFailedError) as error:
+    except FORBIDDEN as error:
         raise Misconfigured(f"Kafka lets this user not look at it: {type(error).__name__} {error}") from error
     except BROKEN as error:
         raise BusUnavailable(f"Kafka cannot be reached: {type(error).__name__}") from error

@@ -39,6 +39,7 @@ from contracts.events import (
 
 _DAY_MS = 24 * 60 * 60 * 1000
 _MIB = 1024 * 1024
+_OURS = "support."
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Topic:
     max_message_bytes: int = 2 * _MIB  # a 1 MB body is longer as JSON
     bare_json: bool = False  # records without headers are welcome
     read_by: tuple[str, ...] = field(default=())  # the consumer groups that have dead-letter topics
+    about: str = ""  # what it is for, in a few words
 
     def config(self) -> Mapping[str, str]:
         """The topic's settings as Kafka spells them."""
@@ -68,14 +70,26 @@ TICKETS = Topic(
     (TicketSubmitted, CustomerReplied, TriageRequested),
     bare_json=True,
     read_by=("triage",),
+    about="what customers write, and tickets that a person sends back to triage",
 )
-LOOKUP = Topic("support.lookup.v1", (LookupRequested,), read_by=("lookup",))
-REASONING = Topic("support.reasoning.v1", (ReasoningRequested,), read_by=("reasoning",))
+LOOKUP = Topic(
+    "support.lookup.v1",
+    (LookupRequested,),
+    read_by=("lookup",),
+    about="rounds that the order database can answer",
+)
+REASONING = Topic(
+    "support.reasoning.v1",
+    (ReasoningRequested,),
+    read_by=("reasoning",),
+    about="rounds that need the policy and a model",
+)
 REVIEW = Topic(
     "support.review.v1",
     (ReviewRequested, ReviewDecided, ReviewTimedOut),
     retention_ms=30 * _DAY_MS,
     read_by=("review",),
+    about="what is asked of people, and what they decided",
 )
 EFFECTS = Topic(
     "support.effects.v1",
@@ -91,18 +105,27 @@ EFFECTS = Topic(
     ),
     retention_ms=30 * _DAY_MS,
     read_by=("effects",),
+    about="orders to change something outside: refunds, cancellations, replies",
 )
 OUTCOMES = Topic(
     "support.outcomes.v1",
     (TicketResolved, TicketAwaitingCustomer, TicketEscalated, TicketTimedOut),
     retention_ms=30 * _DAY_MS,
+    about="how each round ended, for whoever uses this system",
 )
-USAGE = Topic("support.usage.v1", (ModelCalled, BudgetReached), partitions=4, retention_ms=30 * _DAY_MS)
+USAGE = Topic(
+    "support.usage.v1",
+    (ModelCalled, BudgetReached),
+    partitions=4,
+    retention_ms=30 * _DAY_MS,
+    about="what each model call cost, and budgets that were reached",
+)
 CONTROL = Topic(
     "support.control.v1",
     (Pause, Resume, Drain, SetConcurrency, ControlAnswered),
     partitions=1,
     retention_ms=_DAY_MS,
+    about="orders to workers, and their answers",
 )
 
 CATALOGUE: tuple[Topic, ...] = (TICKETS, LOOKUP, REASONING, REVIEW, EFFECTS, OUTCOMES, USAGE, CONTROL)
@@ -141,4 +164,10 @@ def dead_letters_of(topic: Topic, group: str) -> Topic:
         partitions=topic.partitions,
         retention_ms=90 * _DAY_MS,
         max_message_bytes=topic.max_message_bytes + _MIB,
+        about=f"what {group} could not handle of {topic.name}",
     )
+
+
+def is_ours(name: str) -> bool:
+    """Whether a topic is called like those of the catalogue, be it one of them or not."""
+    return name.startswith(_OURS)

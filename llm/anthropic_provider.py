@@ -46,6 +46,17 @@ def connect(api_key: str, base_url: str | None = None) -> AsyncAnthropic:
     )
 
 
+async def greet(client: AsyncAnthropic, timeout_s: float) -> None:
+    """Ask for one of the models there are, which costs nothing. Raises as `Provider.complete`."""
+    async with within(timeout_s, NAME):
+        try:
+            await client.models.with_raw_response.list(limit=1, timeout=timeout_s)
+        except APIStatusError as error:
+            raise failure(NAME, error.status_code, error.response.headers, error.response.text) from error
+        except AnthropicError as error:
+            raise unasked(NAME, error) from error
+
+
 class AnthropicProvider:
     """One Claude model. The system prompt is marked as a cacheable prefix."""
 

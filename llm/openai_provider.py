@@ -54,6 +54,17 @@ def connect(api_key: str, base_url: str | None = None) -> AsyncOpenAI:
     )
 
 
+async def greet(client: AsyncOpenAI, timeout_s: float) -> None:
+    """Ask which models there are, which costs nothing. Raises as `Provider.complete`."""
+    async with within(timeout_s, NAME):
+        try:
+            await client.models.with_raw_response.list(timeout=timeout_s)
+        except APIStatusError as error:
+            raise failure(NAME, error.status_code, error.response.headers, error.response.text) from error
+        except OpenAIError as error:
+            raise unasked(NAME, error) from error
+
+
 class OpenAIProvider:
     """One model. The system prompt comes first and never varies, so that the provider caches it by itself."""
 

@@ -1,7 +1,7 @@
 """The `switchyard` command line: every command safe to repeat, JSON with --json, one sentence when it fails.
 
-Exit codes: 0 done; 1 it failed or was not found; 2 a setting, argument or input file is wrong; 70 the engine gave up;
-130 interrupted; 143 terminated at once.
+Exit codes: 0 done; 1 it failed or was not found; 2 a setting, argument or input file is wrong; 3 the doctor found a
+fault; 70 the engine gave up; 130 interrupted; 143 terminated at once.
 """
 
 from __future__ import annotations
@@ -25,17 +25,13 @@ from ops.review_cli import review_app
 from ops.rewind_cli import rewind
 from ops.running import run, told_in_a_sentence, until_signalled
 from ops.scaling_cli import scaling_app
+from ops.topics_cli import topics_app
 from ops.triage_cli import triage_app
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.console import Console
 
-    from bus.admin import TopicChange
-
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-topics_app = typer.Typer(no_args_is_help=True, help="The cluster's topics against the catalogue.")
 shop_app = typer.Typer(no_args_is_help=True, help="The shop's customers, orders, products and policy.")
 app.add_typer(topics_app, name="topics")
 app.add_typer(shop_app, name="shop")
@@ -224,34 +220,6 @@ def cost(
         _print(report.as_document(), True, "")
     else:
         _console(False).print(as_table(report))
-
-
-@topics_app.command("apply")
-def topics_apply(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be changed, and change nothing.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Make the cluster's topics what the catalogue says; nothing is ever deleted."""
-    from ops.service.topics import apply
-    from ops.settings import read_settings
-
-    _print_changes(run(apply(read_settings(), dry_run=dry_run)), as_json)
-
-
-@topics_app.command("check")
-def topics_check(as_json: Json = False) -> None:
-    """Show the topics that are not as the catalogue says; exit 1 when there are any."""
-    from ops.service.topics import drifted
-    from ops.settings import read_settings
-
-    changes = run(drifted(read_settings()))
-    _print_changes(changes, as_json)
-    raise typer.Exit(1 if changes else 0)
-
-
-def _print_changes(changes: Sequence[TopicChange], as_json: bool) -> None:
-    rows = [{"topic": change.topic, "change": change.change} for change in changes]
-    _print(rows, as_json, "\n".join(f"{row['change']:<20}{row['topic']}" for row in rows) or "as the catalogue says")
 
 
 @shop_app.command("load")

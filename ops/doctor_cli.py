@@ -19,7 +19,8 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
 ) -> None:
     """Look at Kafka, PostgreSQL, Redis, models, topics and agents; exit 0: all is well, 1: warnings, 3: faults."""
-    from ops.service.doctor import Severity, examine
+    from ops.service.doctor import examine
+    from ops.service.findings import Severity
     from ops.settings import read_settings
 
     findings = run(examine(read_settings()))

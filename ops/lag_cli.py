@@ -63,7 +63,7 @@ def _print(lags: Sequence[AgentLag], raw: bool, as_json: bool) -> None:
     if console.is_terminal:
         console.clear()
     for lag in lags:
-        console.print(_headline(lag), soft_wrap=True)
+        console.print(_headline(lag), soft_wrap=not console.is_terminal)
         console.print(_table(lag, raw))
 
 
@@ -95,11 +95,11 @@ def _headline(lag: AgentLag) -> str:
 def _table(lag: AgentLag, raw: bool) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=True)
-    names = ["partition", "not finished", "open", "waiting", "blocked", "dead letters", "oldest"]
-    names += ["committed", "log start", "log end", "Kafka's lag"] if raw else []
+    table = Table(box=None, padding=(0, 1, 0, 0))  # so that all of it fits into 80 columns, the headings on two lines
+    names = ["part.", "left", "open", "waiting", "blocked", "dead letters", "oldest"]
+    names += ["commit", "log start", "log end", "Kafka lag"] if raw else []
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")  # no digit is ever cut off
     table.add_column("", no_wrap=True)
     for row in lag.partitions:
         table.add_row(*_cells(row, lag.at_s, raw))

@@ -162,7 +162,7 @@ def _key_limits(settings: LlmSettings, shared: Shared, target: Target) -> KeyLim
 
 def limits_in(redis: RedisCalls, settings: LlmSettings, provider: str) -> KeyLimits | None:
     """What a provider's keys took, as all workers count it; None where nothing limits them."""
-    keys, _ = _access(settings, provider)
+    keys, _ = access(settings, provider)
     return _limits_in(redis, settings, provider, [_digest(key) for key in keys])
 
 
@@ -209,7 +209,7 @@ def _targets(
         if provider == CLASSIFIER:
             found.append(_classifying(model, labeller))
             continue
-        keys, url = _access(settings, provider)
+        keys, url = access(settings, provider)
         found.append(
             Target(
                 provider,
@@ -234,7 +234,7 @@ def _digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
-def _access(settings: LlmSettings, name: str) -> tuple[list[str], str | None]:
+def access(settings: LlmSettings, name: str) -> tuple[list[str], str | None]:
     """(keys, base URL) of a provider; the stand-in's where it answers."""
     if settings.uses_standin and settings.standin_url:
         return [_STANDIN_KEY], settings.standin_url + ("/v1" if name == "openai" else "")

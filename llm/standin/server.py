@@ -71,6 +71,11 @@ class _StandIn:
         return await self._serve(request, OpenAI())
 
     async def models(self, request: Request) -> Response:
+        """The models there are; a rule for this path, and for the key where it names one, refuses."""
+        rule = self._faults.strike(request.url.path, _key_of(request))
+        if rule is not None and rule.kind in UNPAID:
+            status, code = _REFUSALS.get(rule.kind, (rule.status, "invalid_request_error"))
+            return JSONResponse(Anthropic().error(status, code, "a scripted fault"), status_code=status)
         listed = [
             {"id": name, "type": "model", "object": "model", "display_name": name, "created": 0, "owned_by": "standin"}
             for name in MODELS

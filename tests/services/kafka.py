@@ -8,8 +8,10 @@ import socket
 import subprocess
 import tempfile
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.services.native import (
     NativeService,
@@ -51,8 +53,14 @@ SETTINGS = {
 }
 
 
-def native_kafka(reaper: Reaper, *, may_install: bool, quick_start: bool = True) -> tuple[NativeService, str]:
-    """A formatted node, not started yet, and its bootstrap address.
+def native_kafka(
+    reaper: Reaper,
+    *,
+    may_install: bool,
+    quick_start: bool = True,
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[NativeService, str]:
+    """A formatted node, not started yet, and its bootstrap address. `more`: settings besides those of all tests.
 
     `may_install` allows root on Debian to install Java and Maven where they are missing. `quick_start` gives up speed
     under load: the quick compiler alone and one collector thread save a third of a start on a small machine.
@@ -63,7 +71,7 @@ def native_kafka(reaper: Reaper, *, may_install: bool, quick_start: bool = True)
     folder = data_folder("kafka", reaper)
     port, controller_port = free_port(), free_port()
     properties = folder / "server.properties"
-    properties.write_text(_properties(folder, port, controller_port))
+    properties.write_text(_properties(folder, port, controller_port, more))
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
     classpath = str(jars / "*")
     run(
@@ -95,7 +103,7 @@ def native_kafka(reaper: Reaper, *, may_install: bool, quick_start: bool = True)
     return service, f"127.0.0.1:{port}"
 
 
-def _properties(folder: Path, port: int, controller_port: int) -> str:
+def _properties(folder: Path, port: int, controller_port: int, more: Mapping[str, str]) -> str:
     own = {
         "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
         "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
@@ -103,7 +111,7 @@ def _properties(folder: Path, port: int, controller_port: int) -> str:
         "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
         "log.dirs": f"{folder}/data",
     }
-    return "".join(f"{name}={value}\n" for name, value in (SETTINGS | own).items())
+    return "".join(f"{name}={value}\n" for name, value in (SETTINGS | own | dict(more)).items())
 
 
 def answers_kafka(port: int) -> bool:
