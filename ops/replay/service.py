@@ -18,12 +18,13 @@ from bus.window import Bound, read_window
 from contracts.errors import Misconfigured, SupportError, Undecodable
 from contracts.events import Event
 from contracts.topics import CATALOGUE, INBOX_OF_GROUP, Topic
-from ops.replay.answers import Bill, NotedRecordings, live_where_missing, recorded_only
+from ops.replay.answers import NotedRecordings, Till, live_where_missing, recorded_only
 from ops.replay.compare import Compared, compared
 from ops.replay.desks import Staff, staff_of
 from ops.replay.gold import judged, read_gold
 from ops.replay.inputs import Plan, plan
 from ops.replay.meanwhile import meanwhile
+from ops.replay.parties import parties
 from ops.replay.report import Report
 from ops.replay.run import Run
 from ops.settings import Settings
@@ -197,15 +198,16 @@ async def _replayed(
 
 
 async def _run(plans: Sequence[Plan], candidate: Candidate, settings: Settings, shadow: Shadow) -> list[Compared]:
-    bill = Bill()
-    recordings = NotedRecordings(PostgresRecordings(shadow.live), bill)
+    till = Till()
+    recordings = NotedRecordings(PostgresRecordings(shadow.live), till)
     ids = [one.life.ticket.ticket_id for one in plans]
     around = await meanwhile(shadow, settings.shop_of, min(one.began for one in plans), ids)
     async with contextlib.AsyncExitStack() as open_until_end:
         base = await staff_of(settings, shadow.pool, recorded_only(recordings), open_until_end)
         chosen = await _chosen(candidate, base, settings, shadow, recordings, open_until_end)
         _check_version(candidate, {agent.version for agent in chosen.values()})
-        run = Run(base, chosen, PostgresTickets(shadow.pool), PostgresReviews(shadow.pool), bill, around.until)
+        tickets, reviews = PostgresTickets(shadow.pool), PostgresReviews(shadow.pool)
+        run = Run(base, chosen, tickets, reviews, till, around.until, parties(plans, settings.shop_of))
         reruns = await run.run(plans)
     return [compared(rerun) for rerun in reruns.values()]
 
