@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -10,16 +11,20 @@ from typing import Any
 import asyncpg
 import pytest
 
-from agents.prompts import load_prompt
+from agents.prompts import Prompt, load_prompt, parse_prompt
 from bus.window import Bound
 from contracts.errors import Misconfigured
 from contracts.topics import REASONING, TICKETS
+from evals.support_cases import Case
+from ops.demo.shop import demo_shop
 from ops.demo.tickets import sample_tickets
 from ops.replay.page import as_html
 from ops.replay.report import Report
 from ops.replay.service import Candidate, Window, replay, replay_ticket
 from ops.settings import Settings, read_settings
-from tests.system.house import House, support_cases
+from state.shop_files import read_export
+from tests.system.house import SHARED, House, support_cases
+from tests.system.in_memory import Oracle, differing
 from tests.system.kit import AGENTS, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(300)]
@@ -183,12 +188,61 @@ async def test_one_ticket_is_run_again_from_a_step_on_by_the_command_line(house:
         await replay_ticket(ticket_id, "99", UNCHANGED, settings_of(house))
 
 
-async def test_every_support_case_comes_out_the_same(house: House) -> None:
+async def with_the_cases(house: House, *copies: str) -> tuple[list[Case], Bound]:
+    """Let every support case come to its outcome, then copies of them; returns the cases and what lies between."""
     cases = await support_cases(house)
     await house.system.start_workers((*AGENTS, "review"))
-    await house.publish(*((case.id, case.as_record()) for case in cases))
-    await house.until_outcomes(len(cases))
+    published = 0
+    for suffix in ("", *copies):
+        if published == len(cases):
+            between = Bound(time=datetime.now(UTC))
+        await house.publish(*((case.id + suffix, a_copy(case, suffix).as_record()) for case in cases))
+        published += len(cases)
+        await house.until_outcomes(published, 240)
     await house.until_at_rest()
     await until_reviewed(house.pool)
-    report = await replay(ALL, UNCHANGED, None, settings_of(house))
-    assert report.totals["same"] == len(cases), told(report)
+    return cases, between
+
+
+def a_copy(case: Case, suffix: str) -> Case:
+    return replace(case, id=case.id + suffix, ticket={**case.ticket, "ticket_id": case.id + suffix})
+
+
+def without_a_label(file: Path) -> Prompt:
+    """The prompt of triage, but that it does not know of cancelled orders."""
+    shipped = load_prompt("triage")
+    kept = [line for line in shipped.text.splitlines() if not line.startswith("- `cancel_order`")]
+    text = f"---\nname: triage\ntier: {shipped.tier}\n---\n" + "\n".join(kept)
+    file.write_text(text)
+    return parse_prompt(text, str(file))
+
+
+def ids_of(report: Report, status: str) -> set[str]:
+    return {one.ticket_id for one in report.tickets if one.status == status}
+
+
+@pytest.mark.timeout(1200)
+async def test_of_the_support_cases_exactly_those_differ_that_a_change_concerns_and_unchanged_none(
+    house: House, tmp_path: Path
+) -> None:
+    cases, between = await with_the_cases(house, "-b", "-c")
+    unchanged = await replay(ALL, UNCHANGED, None, settings_of(house))
+    assert unchanged.totals["same"] == len(unchanged.tickets) == 3 * len(cases), told(unchanged)
+
+    export = read_export(SHARED / "data" / "retail_db") if SHARED.is_dir() else demo_shop()
+    first, usual = Window(TICKETS.name, Bound(), between), Oracle(export)
+    candidate = Candidate(prompt=tmp_path / "triage.md", live_usd=Decimal(20))
+    concerned = await differing(cases, usual, Oracle(export, prompt=without_a_label(tmp_path / "triage.md")))
+    report = await replay(first, candidate, None, settings_of(house))
+    assert ids_of(report, "different") == concerned != set(), told(report)
+    assert report.totals["same"] == len(cases) - len(concerned)
+
+    recorded = await replay(first, replace(candidate, live_usd=None), None, settings_of(house))
+    assert ids_of(recorded, "missing") == {case.id for case in cases}, "an answer to another prompt is no answer"
+
+    (tmp_path / "never.toml").write_text(NO_ORDER_IS_CANCELLED)
+    concerned = await differing(cases, usual, Oracle(export, rules=tmp_path / "never.toml"))
+    strict = settings_of(house, {"rules": {"default": tmp_path / "never.toml"}})
+    report = await replay(first, UNCHANGED, None, strict)
+    assert ids_of(report, "different") == concerned != set(), told(report)
+    assert report.totals["same"] == len(cases) - len(concerned)
