@@ -18,11 +18,12 @@ from state.pool import borrowed
 # A step is begun when its first model call is opened; else the moment it is settled will do.
 _STEPS = """
 SELECT inbox.ticket_id, group_name, event_id, type, topic, partition, kafka_offset,
-       LEAST(handled_at, calls.began) AS began, handled_at - LEAST(handled_at, calls.began) AS took,
+       LEAST(handled_at, calls.began) AS began, COALESCE(calls.took_s, 0) AS took_s,
        COALESCE(calls.cost_usd, 0) AS cost_usd, COALESCE(calls.calls, 0) AS calls
 FROM inbox
 LEFT JOIN LATERAL (
-    SELECT min(opened_at) AS began, sum(cost_usd) AS cost_usd, count(*) AS calls
+    SELECT min(opened_at) AS began, sum(latency_s) AS took_s, sum(cost_usd) AS cost_usd,
+           count(*) FILTER (WHERE outcome = 'ok') AS calls
     FROM model_calls
     WHERE model_calls.ticket_id = inbox.ticket_id AND model_calls.event_id = inbox.event_id
       AND model_calls.agent = inbox.group_name
@@ -74,9 +75,9 @@ class PastStep:
     type: str
     position: Position
     began: datetime
-    took_s: float  # from its first model call on; 0 where there was none
+    took_s: float  # its model calls together
     cost_usd: Decimal
-    calls: int
+    calls: int  # those that were answered
     emits: tuple[PastEvent, ...]
 
     @property
@@ -170,7 +171,7 @@ def _step(row: asyncpg.Record, emits: Sequence[PastEvent]) -> PastStep:
         type=row["type"],
         position=Position(row["topic"], row["partition"], row["kafka_offset"]),
         began=row["began"],
-        took_s=row["took"].total_seconds(),
+        took_s=row["took_s"],
         cost_usd=row["cost_usd"],
         calls=row["calls"],
         emits=tuple(emits),

@@ -67,6 +67,10 @@ class Report:
                 "new": float(sum((one.cost_usd for one in new), Decimal(0))),
                 "live": float(sum((ticket.live_usd for ticket in self.tickets), Decimal(0))),
             },
+            "took_s": {
+                "old": round(sum(one.took_s for one in old), 3),
+                "new": round(sum(one.took_s for one in new), 3),
+            },
             "live_calls": sum(ticket.live_calls for ticket in self.tickets),
             "warnings": list(self.warnings),
             "gold": asdict(self.gold) if self.gold else None,
@@ -170,3 +174,11 @@ def told(decision: Mapping[str, Any] | None) -> str:
         return "-"
     actions = " ".join(f"{action['kind']} {action['order_id']}" for action in decision["actions"] or ())
     return " ".join(filter(None, [decision["label"], decision["disposition"], actions]))
+
+
+def in_words(decision: Mapping[str, Any] | None, name: str) -> str:
+    """A field of a decision for people: "" where there is none."""
+    value = (decision or {}).get(name)
+    if name == "actions":
+        return "\n".join(f"{one['kind']} {one['order_id']} {one['amount']} {one['currency']}" for one in value or ())
+    return ", ".join(value) if isinstance(value, list) else str(value or "")

@@ -209,7 +209,7 @@ async def _run(plans: Sequence[Plan], candidate: Candidate, settings: Settings, 
         tickets, reviews = PostgresTickets(shadow.pool), PostgresReviews(shadow.pool)
         run = Run(base, chosen, tickets, reviews, till, around.until, parties(plans, settings.shop_of))
         reruns = await run.run(plans)
-    return [compared(rerun) for rerun in reruns.values()]
+    return [compared(reruns[ticket_id]) for ticket_id in sorted(reruns)]
 
 
 async def _chosen(
