@@ -22,8 +22,9 @@ SELECT inbox.ticket_id, group_name, event_id, type, topic, partition, kafka_offs
        COALESCE(calls.cost_usd, 0) AS cost_usd, COALESCE(calls.calls, 0) AS calls
 FROM inbox
 LEFT JOIN LATERAL (
-    SELECT min(opened_at) AS began, sum(latency_s) AS took_s, sum(cost_usd) AS cost_usd,
-           count(*) FILTER (WHERE outcome = 'ok') AS calls
+    SELECT min(opened_at) AS began, sum(cost_usd) AS cost_usd,
+           sum(latency_s) FILTER (WHERE outcome IN ('ok', 'malformed')) AS took_s,
+           count(*) FILTER (WHERE outcome IN ('ok', 'malformed')) AS calls
     FROM model_calls
     WHERE model_calls.ticket_id = inbox.ticket_id AND model_calls.event_id = inbox.event_id
       AND model_calls.agent = inbox.group_name

@@ -15,6 +15,7 @@ from contracts.models import CallContext
 from contracts.values import Tier
 from llm.chain import Reply
 from llm.gateway import Gateway
+from llm.recording import is_denial, refuse_denied
 from ops.models import Shared, gateway
 from ops.settings import AllowanceSettings, LlmSettings, Settings
 from state.answer_cache import MemoryAnswerCache
@@ -68,7 +69,7 @@ class NotedRecordings:
     async def find(self, digest: str) -> bytes | None:
         """The answer to a request, if it was recorded."""
         found = await self.recordings.find(digest)
-        if found is not None:
+        if found is not None and not is_denial(digest):
             bill = self.till.bill
             bill.answers += 1
             if paid := Reply.model_validate_json(found).paid:
@@ -84,7 +85,8 @@ class NotedRecordings:
         return await self.recordings.nearest(call)
 
     async def recall(self, event_id: str, step: str, request_digest: str) -> bytes | None:
-        """The same answer, whatever it was asked for."""
+        """The same answer, whatever it was asked for. Raises BudgetSpent: it was denied then."""
+        await refuse_denied(self, event_id, request_digest)
         return await self.find(request_digest)
 
 

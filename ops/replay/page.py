@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from importlib import resources
@@ -12,7 +11,7 @@ from typing import Any
 
 from ops.replay.compare import Compared, Costs, Decision, Difference
 from ops.replay.gold import GoldReport
-from ops.replay.report import STATUSES, Report, in_words, told
+from ops.replay.report import STATUSES, Report, begin_to_differ, in_a_line, in_words, told
 
 _SHOWN = ("label", "disposition", "actions", "reply", "reason", "orders", "agent", "agent_version")
 _OPEN_UP_TO = 3  # tickets that are not the same: more are closed until one looks
@@ -88,12 +87,10 @@ def _gold(gold: GoldReport) -> Iterator[str]:
 
 
 def _where(tickets: Sequence[Compared]) -> Iterator[str]:
-    """The steps at which tickets begin to differ, most first."""
-    firsts = Counter(_step(one.differences[0]) for one in tickets if one.status == "different")
-    if firsts:
+    if firsts := begin_to_differ(tickets):
         yield "<h2>Where they begin to differ</h2><table>"
         yield '<tr><th class="count">tickets</th><th>step: what differs</th></tr>'
-        yield from (f'<tr><td class="count">{count}</td><td>{step}</td></tr>' for step, count in firsts.most_common())
+        yield from (f'<tr><td class="count">{count}</td><td>{escape(step)}</td></tr>' for step, count in firsts)
         yield "</table>"
 
 
@@ -168,7 +165,7 @@ def _steps(differences: Iterable[Difference]) -> str:
 
 
 def _step(difference: Difference) -> str:
-    return escape(f"{difference.group} on {difference.type}: {', '.join(difference.what)}")
+    return escape(in_a_line(difference))
 
 
 def _decision(decision: Decision) -> Iterator[str]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from bus.backoff import retry_wait_s
 from bus.outgoing import outgoing_of
-from contracts.errors import RecordingMissing, SupportError
+from contracts.errors import Deferred, RecordingMissing, SupportError, Transient
 from contracts.events import Event, Payload, ReviewDecided, ReviewTimedOut, TicketTimedOut, caused_id
 from contracts.ports import Agent, OutgoingRecord, Position, Reviews, Settlement, Stored, TicketStore
 from contracts.ticket import Signature, Step, Ticket, time_out
@@ -24,6 +25,7 @@ from ops.replay.inputs import EXPIRY, Plan
 from state.past import PastStep
 
 AT_ONCE = 16
+_RETRY_DELAYS_S = (0.5, 1.0, 2.0, 5.0, 15.0)
 _NOWHERE = Position("", -1, -1)
 _OWNER = "replay"
 
@@ -177,7 +179,7 @@ class Run:
         if agent is None or group == EXPIRY or _timed_out(past):
             step = time_out(ticket, event, by)
         else:
-            step = await agent.handle(ticket, event)
+            step = await _handled(agent, ticket, event)
         settlement = Settlement(group, event, _NOWHERE, step.ticket, outgoing_of(step, event, by))
         [stored] = await self.tickets.settle([settlement], _OWNER)
         if not isinstance(stored, Stored):
@@ -191,6 +193,20 @@ class Run:
             return False
         record = OutgoingRecord(event.id, event.type, event.ticket_id, REVIEW.name, b"", ())
         return await self.reviews.move(review, move, record)
+
+
+async def _handled(agent: Agent, ticket: Ticket, event: Event) -> Step:
+    """The agent's step; a model that is overloaded for a moment is asked again."""
+    attempts = 0
+    while True:
+        try:
+            return await agent.handle(ticket, event)
+        except Transient as error:
+            attempts += 1
+            wait_s = retry_wait_s(_RETRY_DELAYS_S, attempts, error)
+            if wait_s is None or isinstance(error, Deferred):
+                raise
+            await asyncio.sleep(wait_s)
 
 
 def _timed_out(past: PastStep | None) -> bool:

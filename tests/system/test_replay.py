@@ -235,7 +235,7 @@ async def test_of_the_support_cases_exactly_those_differ_that_a_change_concerns_
     concerned = await differing(cases, usual, Oracle(export, prompt=without_a_label(tmp_path / "triage.md")))
     report = await replay(first, candidate, None, settings_of(house))
     assert ids_of(report, "different") == concerned != set(), told(report)
-    assert report.totals["same"] == len(cases) - len(concerned)
+    assert report.totals["same"] == len(cases) - len(concerned), told(report)
 
     recorded = await replay(first, replace(candidate, live_usd=None), None, settings_of(house))
     assert ids_of(recorded, "missing") == {case.id for case in cases}, "an answer to another prompt is no answer"
@@ -245,4 +245,4 @@ async def test_of_the_support_cases_exactly_those_differ_that_a_change_concerns_
     strict = settings_of(house, {"rules": {"default": tmp_path / "never.toml"}})
     report = await replay(first, UNCHANGED, None, strict)
     assert ids_of(report, "different") == concerned != set(), told(report)
-    assert report.totals["same"] == len(cases) - len(concerned)
+    assert report.totals["same"] == len(cases) - len(concerned), told(report)
