@@ -70,7 +70,7 @@ def _effect(detail: _Detail) -> str:
 def _person(detail: _Detail) -> str:
     to = f" to {detail['to']}" if detail["to"] else ""
     note = f': "{detail["note"]}"' if detail["note"] else ""
-    return f"{detail['decided_by']} decided {detail['decision']}{to} on round {detail['round']}{note}"
+    return f"person {detail['decided_by']} decided {detail['decision']}{to} on round {detail['round']}{note}"
 
 
 def _model(detail: _Detail) -> str:

@@ -12,7 +12,7 @@ from state.pool import borrowed
 MODEL, PARKED, DEAD_LETTER, JOB = "model", "parked", "dead letter", "job"
 
 _CHRONICLE = """
-SELECT opened_at AS at, 'model' AS what,
+SELECT LEAST(opened_at, finished_at - make_interval(secs => latency_s)) AS at, 'model' AS what,
        json_build_object('group', agent, 'event_id', event_id, 'step', step, 'tier', tier, 'provider', provider,
                          'model', model, 'outcome', NULLIF(outcome, ''), 'input_tokens', input_tokens,
                          'output_tokens', output_tokens, 'cost_usd', cost_usd, 'took_s', latency_s) AS detail

@@ -15,14 +15,15 @@ from state import timeline
 from state.documents import from_json
 from state.pool import borrowed
 
-# A step is begun when its first model call is opened; else the moment it is settled will do.
+# A step is begun when its first model call is; else the moment it is settled will do. A call that nothing is held for
+# is noted when it has ended.
 _STEPS = """
 SELECT inbox.ticket_id, group_name, event_id, type, topic, partition, kafka_offset,
        LEAST(handled_at, calls.began) AS began, COALESCE(calls.took_s, 0) AS took_s,
        COALESCE(calls.cost_usd, 0) AS cost_usd, COALESCE(calls.calls, 0) AS calls
 FROM inbox
 LEFT JOIN LATERAL (
-    SELECT min(opened_at) AS began, sum(cost_usd) AS cost_usd,
+    SELECT min(LEAST(opened_at, finished_at - make_interval(secs => latency_s))) AS began, sum(cost_usd) AS cost_usd,
            sum(latency_s) FILTER (WHERE outcome IN ('ok', 'malformed')) AS took_s,
            count(*) FILTER (WHERE outcome IN ('ok', 'malformed')) AS calls
     FROM model_calls

@@ -22,8 +22,8 @@ WITH entered AS (
         group_name, ticket_id, topic, partition, kafka_offset, timestamp_ms, timestamp_type, key, value, headers,
         attempts, error, due_at
     )
-    SELECT group_name, ticket_id, topic, partition, kafka_offset, timestamp_ms, timestamp_type, key, value, headers::json,
-           attempts, error, clock_timestamp() + make_interval(secs => wait_s)
+    SELECT group_name, ticket_id, topic, partition, kafka_offset, timestamp_ms, timestamp_type, key, value,
+           headers::json, attempts, error, clock_timestamp() + make_interval(secs => wait_s)
     FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::bigint[], $6::bigint[], $7::smallint[],
                 $8::bytea[], $9::bytea[], $10::text[], $11::integer[], $12::text[], $13::float8[])
          AS entering (group_name, ticket_id, topic, partition, kafka_offset, timestamp_ms, timestamp_type,

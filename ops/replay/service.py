@@ -108,10 +108,15 @@ def bound(text: str, option: str, now: Callable[[], datetime] = lambda: datetime
 
 
 async def replay(window: Window, candidate: Candidate, gold: Path | None, settings: Settings) -> Report:
-    """Decide a window's tickets again. Raises Misconfigured: there is no such topic, window, prompt or model."""
+    """Decide a window's tickets again.
+
+    Raises Misconfigured: there is no such topic, window, prompt or model. SupportError: nothing lies in the window.
+    """
     topic = _inbox(window.topic)
     golden = read_gold(gold) if gold else None
     read = await _read(window, topic, settings)
+    if not read.events and not read.unreadable:
+        raise SupportError(f"no record{_whose(window)} lies between --from and --to in {topic.name}")
     what = f"{len(read.events)} records of {topic.name}"
     report = await _replayed(what, read.of_tickets, read.events, candidate, settings)
     report = replace(report, records=len(read.events), unreadable=read.unreadable)
@@ -139,6 +144,11 @@ def _from_step(life: Life, step: str) -> Sequence[str]:
         told = "; ".join(f"{n} {one.group} {one.type}" for n, one in enumerate(life.steps, 1))
         raise Misconfigured(f"ticket {life.ticket.ticket_id} has no step {step}; its steps are {told}")
     return ids[place:]
+
+
+def _whose(window: Window) -> str:
+    named = {"ticket": window.ticket_id, "tenant": window.tenant_id}
+    return "".join(f" of {what} {name}" for what, name in named.items() if name is not None)
 
 
 def _inbox(name: str) -> Topic:

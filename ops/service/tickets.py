@@ -54,14 +54,14 @@ class Story:
 async def read_story(ticket_id: str, settings: Settings) -> Story:
     """What is known of a ticket. Raises SupportError: there is no such ticket."""
     async with database(settings) as pool:
-        lives = await PostgresPast(pool).lives([ticket_id])
-        if ticket_id not in lives:
-            raise SupportError(f"there is no ticket {ticket_id!r} (its record may still wait in support.tickets.v1)")
+        life = (await PostgresPast(pool).lives([ticket_id])).get(ticket_id)
         entries = await PostgresTickets(pool).timeline(ticket_id)
         chronicle = PostgresChronicle(pool)
         further, waits = await chronicle.entries(ticket_id), await chronicle.waits(ticket_id)
-    life = lives[ticket_id]
-    return Story(life.ticket, waits, in_one_order(life.steps, entries, further))
+    if life is None and not further:
+        raise SupportError(f"there is no ticket {ticket_id!r} (its record may still wait in support.tickets.v1)")
+    ticket = life.ticket if life else Ticket(ticket_id=ticket_id, tenant_id="-")  # its first record failed
+    return Story(ticket, waits, in_one_order(life.steps if life else (), entries, further))
 
 
 def in_one_order(

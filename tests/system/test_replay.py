@@ -1,9 +1,10 @@
 """Replays of a running system's history: nothing differs while nothing is changed, and what is changed shows."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from agents.prompts import Prompt, load_prompt, parse_prompt
 from bus.window import Bound
-from contracts.errors import Misconfigured
+from contracts.errors import Misconfigured, SupportError
 from contracts.topics import REASONING, TICKETS
 from evals.support_cases import Case
 from ops.demo.shop import demo_shop
@@ -246,3 +247,124 @@ async def test_of_the_support_cases_exactly_those_differ_that_a_change_concerns_
     report = await replay(first, UNCHANGED, None, strict)
     assert ids_of(report, "different") == concerned != set(), told(report)
     assert report.totals["same"] == len(cases) - len(concerned), told(report)
+
+
+LIMITS = {"money_limit_usd": 1}
+BUDGETS = {"agent": {"tokens": 9_000}}
+
+
+async def with_people_clocks_and_budgets(house: House) -> None:
+    """A history of what no code decides: a person, deadlines before and after triage, a budget that is spent."""
+    house.system.environment["SWITCHYARD_LLM__BUDGETS"] = json.dumps(BUDGETS)
+    house.system.environment["SWITCHYARD_AGENTS__MONEY_LIMIT_USD"] = str(LIMITS["money_limit_usd"])
+    customers = {customer.user_id: customer.email for customer in demo_shop().customers}
+    orders = {customers[order.user_id]: order for order in demo_shop().orders if order.status == "pending"}
+    asked = [
+        {"from_email": email, "body": f"Please cancel order {order.order_id}, I no longer need it."}
+        for email, order in orders.items()
+    ]
+    await house.system.start_workers(("triage", "effects"))
+    soon = (datetime.now(UTC) + timedelta(seconds=5)).isoformat()
+    await house.publish_tickets(
+        asked[0] | {"ticket_id": "t-late", "deadline": "2026-01-01T00:00:00Z"},
+        asked[1] | {"ticket_id": "t-soon", "deadline": soon},
+    )
+    await house.until_outcomes(2)
+    await house.system.start_workers(("lookup", "reasoning", "review"))
+    await house.publish_tickets(*(ticket | {"ticket_id": f"t-{n}"} for n, ticket in enumerate(asked)))
+    await house.until_outcomes(2 + len(asked))
+    await until_reviewed(house.pool)
+    review = await house.pool.fetchval(
+        "SELECT review_id FROM reviews WHERE request ->> 'reason' = 'the amount is above the limit' ORDER BY 1 LIMIT 1"
+    )
+    code, printed = await house.system.run("review", "approve", review, "--by", "mia", "--json")
+    assert code == 0, printed
+    await house.until_outcomes(3 + len(asked))
+    await house.until_at_rest()
+    await until_reviewed(house.pool)
+
+
+async def test_what_people_clocks_and_budgets_decided_is_taken_as_it_was(house: House) -> None:
+    await with_people_clocks_and_budgets(house)
+    outcomes = [outcome for came in house.seen.values() for outcome in came]
+    assert Counter(one["type"] for one in outcomes)["TicketTimedOut"] == 2
+    assert any(one["decided_by"] == "mia" for one in outcomes)
+    denied = await house.pool.fetchval("SELECT count(*) FROM recordings WHERE request_digest LIKE 'denied/%'")
+    assert 0 < denied < len(outcomes)
+    report = await replay(ALL, UNCHANGED, None, settings_of(house, LIMITS))
+    assert report.totals["same"] == len(report.tickets) == len(house.seen), told(report)
+
+
+async def test_each_option_narrows_or_refuses_what_is_replayed(house: House, tmp_path: Path) -> None:
+    await with_history(house)
+    settings, ids = settings_of(house), sorted(house.seen)
+    [alone] = (await replay(replace(ALL, ticket_id=ids[0]), UNCHANGED, None, settings)).tickets
+    assert (alone.ticket_id, alone.status) == (ids[0], "same")
+    every = await replay(replace(ALL, tenant_id="default"), UNCHANGED, None, settings)
+    assert every.totals["same"] == len(ids)
+    versions = {d.old["agent_version"] for one in every.tickets for d in one.decisions if d.old}
+    assert (await replay(ALL, Candidate(agent_version=min(versions)), None, settings)).totals["same"] == len(ids)
+
+    calls = len(house.system.calls())
+    haiku = Candidate(model="anthropic:claude-haiku-4-5", live_usd=Decimal(5))
+    other = await replay(replace(ALL, ticket_id=ids[0]), haiku, None, settings)
+    asked = house.system.calls()[calls:]
+    assert {call["model"] for call in asked} == {"claude-haiku-4-5"}
+    assert (other.totals["same"], other.tickets[0].live_calls) == (1, len(asked)), told(other)
+
+    (tmp_path / "nobodys.md").write_text("---\nname: nobody\ntier: fast\n---\nText.")
+    for window, candidate, sentence in (
+        (replace(ALL, ticket_id="nobodys"), UNCHANGED, "no record of ticket nobodys lies between --from and --to"),
+        (replace(ALL, tenant_id="nobodys"), UNCHANGED, "no record of tenant nobodys lies between"),
+        (
+            replace(ALL, start=Bound(latest=True)),
+            UNCHANGED,
+            "no record lies between --from and --to in support.tickets",
+        ),
+        (replace(ALL, topic="support.nothing.v1"), UNCHANGED, "support.nothing.v1 is no topic that an agent reads"),
+        (ALL, Candidate(agent_version="v9"), f"not the agent version v9 but .*{min(versions)}.*check-out"),
+        (ALL, Candidate(model="openai:gpt-5.4-mini"), "--model openai:gpt-5.4-mini needs --live-model"),
+        (ALL, Candidate(model="mini", live_usd=Decimal(1)), "should look like anthropic:NAME or openai:NAME"),
+        (ALL, Candidate(prompt=tmp_path / "none.md"), "none.md: No such file"),
+        (ALL, Candidate(prompt=tmp_path / "nobodys.md"), "is for the agent 'nobody'; the agents are triage"),
+    ):
+        with pytest.raises(SupportError, match=sentence):
+            await replay(window, candidate, None, settings)
+
+
+async def test_the_command_fails_on_a_difference_and_says_what_it_cannot_do_in_a_sentence(
+    house: House, tmp_path: Path
+) -> None:
+    await with_history(house)
+    at = house.system.environment
+    at["SWITCHYARD_LLM__STANDIN_URL"] = house.system.standin_url
+    (tmp_path / "never.toml").write_text(NO_ORDER_IS_CANCELLED)
+    whole = ("replay", TICKETS.name, "--from", "earliest")
+    at["SWITCHYARD_AGENTS__RULES"] = json.dumps({"default": str(tmp_path / "never.toml")})
+    page = tmp_path / "report.html"
+    assert (await house.system.run(*whole, "--html", str(page)))[0] == 0
+    code, printed = await house.system.run(*whole, "--fail-on-diff")
+    assert (code, "differ from reasoning on ReasoningRequested" in printed) == (1, True), printed
+    assert "differ from" not in page.read_text()
+    assert "Where they begin to differ" in page.read_text()
+    del at["SWITCHYARD_AGENTS__RULES"]
+    assert (await house.system.run(*whole, "--fail-on-diff"))[0] == 0
+
+    for changes, arguments, wanted, sentence in (
+        ({}, ("--from", "yesterday"), 2, "--from 'yesterday' is none of: earliest, latest"),
+        ({}, ("--from", "earliest", "--to", "2026-13-01"), 2, "--to '2026-13-01' is none of"),
+        ({"SWITCHYARD_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}, ("--from", "earliest"), 1, "Kafka"),
+        (
+            {"SWITCHYARD_POSTGRES__DSN": "postgresql://postgres@127.0.0.1:1/none"},
+            ("--from", "earliest"),
+            1,
+            "PostgreSQL",
+        ),
+    ):
+        before = dict(at)
+        at.update(changes)
+        code, printed = await house.system.run("replay", TICKETS.name, *arguments)
+        at.clear()
+        at.update(before)
+        assert (code, len(printed.splitlines())) == (wanted, 1), printed
+        assert sentence in printed

@@ -140,7 +140,7 @@ def test_a_ticket_is_answered_and_found_again_after_a_stop_and_after_a_sigkill(s
     answered = up.until_ticket("t1")
     assert [r["label"] for r in answered["ticket"]["rounds"]] == ["order_status"]
     assert answered["version"] == answered["ticket"]["version"] == 2
-    assert {entry["what"] for entry in answered["timeline"]} == {"handled", "emitted", "effect"}
+    assert {entry["what"] for entry in answered["timeline"]} == {"handled", "emitted", "effect", "model"}
     assert up.stop() == 0
     assert not up.members()
 
