@@ -10,8 +10,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from contracts.errors import SupportError
-from contracts.model_ports import Budget, Busy, Granted, Hold, Nearest, ProviderCall, Recordings, Spent
-from contracts.models import CallContext
+from contracts.model_ports import Budget, Busy, Entry, Granted, Hold, Nearest, ProviderCall, Recordings, Spent
+from contracts.models import CallContext, ModelCall
 from contracts.values import Tier
 from llm.chain import Reply
 from llm.gateway import Gateway
@@ -21,7 +21,6 @@ from ops.settings import AllowanceSettings, LlmSettings, Settings
 from state.answer_cache import MemoryAnswerCache
 from state.breakers import MemoryBreakers
 from state.journal import MemoryJournal
-from state.model_calls import MemoryModelCalls
 
 if TYPE_CHECKING:
     import asyncpg
@@ -95,7 +94,6 @@ class Purse:
     """The budget of one replay's own calls, beside all those of the live system."""
 
     limit_usd: Decimal
-    till: Till
     spent: Decimal = Decimal(0)
     held: dict[str, Decimal] = field(default_factory=dict)
 
@@ -112,12 +110,30 @@ class Purse:
         """Note what was spent."""
         self.held.pop(call.id, None)
         self.spent += usd
-        self.till.bill.live_calls += 1
-        self.till.bill.live_usd += usd
 
     async def release(self, call: ProviderCall, hold: Hold, budgets: Sequence[Budget]) -> None:
         """Give a hold back."""
         self.held.pop(call.id, None)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCalls:
+    """The book of one replay's own calls: each is on the bill of the step that made it."""
+
+    till: Till
+
+    async def open(self, call: ProviderCall, hold: Hold) -> None:
+        """Write down nothing: a replay that is killed owes nobody an account."""
+
+    async def finish(self, call: ProviderCall, made: ModelCall, answer: Entry | None) -> None:
+        """Put a call on the bill."""
+        bill = self.till.bill
+        bill.live_calls += 1
+        bill.live_usd += made.cost_usd
+        bill.took_s += made.latency_s
+
+    async def drop(self, call_id: str) -> None:
+        """Forget nothing."""
 
 
 def recorded_only(recordings: NotedRecordings) -> OpenModel:
@@ -127,7 +143,7 @@ def recorded_only(recordings: NotedRecordings) -> OpenModel:
 
 def live_where_missing(recordings: NotedRecordings, limit_usd: Decimal, *, is_new: bool) -> OpenModel:
     """Opens a model that is asked where nothing is recorded; `is_new`: where no recording is of this model."""
-    purse = Purse(limit_usd, recordings.till)
+    purse = Purse(limit_usd)
     budgets = {"day": AllowanceSettings(usd=limit_usd)}
     return _opener(_shared(recordings, purse, is_new=is_new), {"recordings": "off", "budgets": budgets})
 
@@ -135,7 +151,7 @@ def live_where_missing(recordings: NotedRecordings, limit_usd: Decimal, *, is_ne
 def _shared(recordings: NotedRecordings, purse: Purse | None, *, is_new: bool) -> Shared:
     cache = MemoryAnswerCache()
     journal = MemoryJournal() if is_new else recordings
-    return Shared(journal, MemoryModelCalls(), cache, cache, recordings, MemoryBreakers(), purse)
+    return Shared(journal, LiveCalls(recordings.till), cache, cache, recordings, MemoryBreakers(), purse)
 
 
 def _opener(shared: Shared, changes: Mapping[str, Any]) -> OpenModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from importlib import resources
@@ -15,6 +16,7 @@ from ops.replay.report import STATUSES, Report, begin_to_differ, in_a_line, in_w
 
 _SHOWN = ("label", "disposition", "actions", "reply", "reason", "orders", "agent", "agent_version")
 _OPEN_UP_TO = 3  # tickets that are not the same: more are closed until one looks
+_SHORT_CHARS = 100
 _WORDS = re.compile(r"\w+\s*|[^\w\s]\s*|\s+")
 
 
@@ -148,7 +150,8 @@ def _in_short(ticket: Compared) -> str:
     changed = [one for one in ticket.decisions if one.changed]
     if ticket.missing or ticket.problem or not changed:
         first = next(iter((*ticket.seed_differences, *ticket.differences)), None)
-        return f"<span>{escape(ticket.missing or ticket.problem)[:200] or (_step(first) if first else '')}</span>"
+        why = ticket.missing or ticket.problem or (in_a_line(first) if first else "")
+        return f"<span>{escape(textwrap.shorten(why, _SHORT_CHARS, placeholder=' …'))}</span>"
     old, new = (told(side) for side in (changed[-1].old, changed[-1].new))
     if old == new:
         new = f"{', '.join(changed[-1].changed)} changed"
