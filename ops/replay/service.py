@@ -38,6 +38,7 @@ from state.shadow import Shadow, open_shadow
 if TYPE_CHECKING:
     from agents.prompts import Prompt
 
+_NOBODY = "http://stand-in.invalid"
 _AGO = re.compile(r"-(\d+)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _OFFSETS = re.compile(r"\d+:\d+(,\d+:\d+)*")
@@ -207,7 +208,16 @@ async def _replayed(
     return replace(report, tickets=tickets, warnings=warnings, elapsed_s=time.monotonic() - began)
 
 
+def _without_a_key(settings: Settings, candidate: Candidate) -> Settings:
+    """Recordings need no provider. Where none is set, it was the stand-in of an embedded stack that answered."""
+    llm = settings.llm
+    if candidate.live_usd is not None or llm.anthropic_api_key or llm.openai_api_key or llm.standin_url:
+        return settings
+    return settings.model_copy(update={"llm": llm.model_copy(update={"standin_url": _NOBODY})})
+
+
 async def _run(plans: Sequence[Plan], candidate: Candidate, settings: Settings, shadow: Shadow) -> list[Compared]:
+    settings = _without_a_key(settings, candidate)
     till = Till()
     recordings = NotedRecordings(PostgresRecordings(shadow.live), till)
     ids = [one.life.ticket.ticket_id for one in plans]

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from ops.demo.tickets import sample_tickets
 from tests.services.reaper import Reaper
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
@@ -158,6 +159,26 @@ def test_a_ticket_is_answered_and_found_again_after_a_stop_and_after_a_sigkill(s
     assert len(third.until_ticket("t1", rounds=3)["ticket"]["rounds"]) == 3
     assert third.stop(signal.SIGINT) == 0
     assert not third.members()
+
+
+def test_what_the_embedded_stack_decided_is_decided_again_as_it_was(start: Any, tmp_path: Path) -> None:
+    up = start()
+    tickets = [ticket for ticket in sample_tickets() if ticket.then]
+    publish(up, *(ticket.first for ticket in tickets))
+    ids = [str(ticket.first["ticket_id"]) for ticket in tickets]
+    for ticket_id in ids:
+        up.until_ticket(ticket_id)
+    publish(up, *(ticket.then[0] for ticket in tickets))
+    for ticket_id in ids:
+        up.until_ticket(ticket_id, rounds=2)
+    page = tmp_path / "report.html"
+    told = up.run("replay", "support.tickets.v1", "--from", "-1h", "--fail-on-diff", "--html", str(page), "--json")
+    report = json.loads(told)
+    assert report["totals"]["same"] == report["totals"]["tickets"] == len(ids), told
+    assert page.read_text().startswith("<!doctype html>")
+    from_the_end = json.loads(up.run("ticket", ids[0], "--json"))["timeline"]
+    last = max(entry["step"] for entry in from_the_end if "step" in entry)
+    assert json.loads(up.run("ticket", ids[0], "--replay-from", str(last), "--json"))["steps"] == 1
 
 
 def test_commands_say_in_one_sentence_what_is_wrong(start: Any, tmp_path: Path) -> None:
