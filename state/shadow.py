@@ -70,7 +70,8 @@ async def open_shadow(dsn: str, shop_of: Callable[[str], str], as_of: datetime) 
             await _make(owner, schema, live)
         except asyncpg.InsufficientPrivilegeError as error:
             raise Misconfigured(
-                f"a replay needs the role {ROLE} and a schema of its own, and this login may not make them ({error.args[0]}); "
+                f"a replay needs the role {ROLE} and a schema of its own, and this login may not make them "
+                f"({error.args[0]}); "
                 f"have an administrator run: CREATE ROLE {ROLE} NOLOGIN; GRANT {ROLE} TO <login>; "
                 "GRANT CREATE ON DATABASE <database> TO <login>"
             ) from error

@@ -60,7 +60,9 @@ async def test_everything_that_happened_to_a_ticket_is_told_in_one_order(house: 
     assert (person["decision"], person["decided_by"]) == ("answer", "bo")
     placed = [one for one in moments if one["what"] in ("handled", "emitted")]
     assert all(one["topic"] and one["offset"] >= 0 and one["partition"] >= 0 for one in placed)
-    assert len({one["trace_id"] for one in placed}) == 1 != {None}
+    traces = [one["trace_id"] for one in placed]
+    assert None not in traces
+    assert len(set(traces)) == 2, "a person's decision begins a trace of its own"
 
     steps = [one for one in moments if one["what"] == "handled"]
     assert [one["step"] for one in steps] == list(range(1, len(steps) + 1))
