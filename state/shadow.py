@@ -11,7 +11,7 @@ import asyncpg
 
 from contracts.errors import Misconfigured
 from state.found import Found
-from state.pool import borrowed, open_connection, open_pool
+from state.pool import as_our_errors, borrowed, open_connection, open_pool
 
 ROLE = "switchyard_replay"
 _PREFIX = "replay_"
@@ -85,7 +85,8 @@ async def open_shadow(dsn: str, shop_of: Callable[[str], str], as_of: datetime) 
             ):
                 yield Shadow(own, reading, schema, not_put_back)
         finally:
-            await owner.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+            with as_our_errors():
+                await owner.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
 
 
 async def _make(owner: asyncpg.Connection, schema: str, live: str) -> None:

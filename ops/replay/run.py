@@ -14,7 +14,7 @@ from typing import Any
 
 from bus.backoff import retry_wait_s
 from bus.outgoing import outgoing_of
-from contracts.errors import Deferred, RecordingMissing, SupportError, Transient
+from contracts.errors import Deferred, RecordingMissing, StoreUnavailable, SupportError, Transient
 from contracts.events import Event, Payload, ReviewDecided, ReviewTimedOut, TicketTimedOut, caused_id
 from contracts.ports import Agent, OutgoingRecord, Position, Reviews, Settlement, Stored, TicketStore
 from contracts.ticket import Signature, Step, Ticket, time_out
@@ -132,9 +132,12 @@ class Run:
                     if not rerun.has_stopped:
                         await self._step(began, group, event, rerun, queue)
 
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(AT_ONCE):
-                tasks.create_task(run_some())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(AT_ONCE):
+                    tasks.create_task(run_some())
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
 
     async def _step(self, began: datetime, group: str, event: Event, rerun: Rerun, queue: Queue) -> None:
         rerun.is_in_window = rerun.is_in_window or event.id in rerun.plan.window
@@ -143,6 +146,8 @@ class Run:
         past, bill = rerun.plan.steps.get((group, event.id)), self.till.open()
         try:
             step, problem, is_missing = await self._decided(group, event, past, rerun), "", False
+        except StoreUnavailable:  # no ticket's fault: the replay ends
+            raise
         except SupportError as error:
             step, problem, is_missing = None, f"{type(error).__name__}: {error}", isinstance(error, RecordingMissing)
         emits = step.emits if step else ()
@@ -204,7 +209,7 @@ async def _handled(agent: Agent, ticket: Ticket, event: Event) -> Step:
         except Transient as error:
             attempts += 1
             wait_s = retry_wait_s(_RETRY_DELAYS_S, attempts, error)
-            if wait_s is None or isinstance(error, Deferred):
+            if wait_s is None or isinstance(error, Deferred | StoreUnavailable):
                 raise
             await asyncio.sleep(wait_s)
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from contracts.errors import ModelOverloaded
+import pytest
+
+from contracts.errors import ModelOverloaded, StoreUnavailable, SupportError
 from contracts.events import Event, TicketSubmitted
 from contracts.ports import Position
 from contracts.ticket import Step, Ticket
@@ -45,6 +47,7 @@ class Watched:
     version: str = "v1"
     meet: int = 1  # so many have to be at the desk before anybody leaves it
     failures: int = 0
+    failure: SupportError = field(default_factory=lambda: ModelOverloaded("too much", retry_after_s=0))
     log: list[str] = field(default_factory=list)
     here: Counter[str] = field(default_factory=Counter)
     crowds: list[Counter[str]] = field(default_factory=list)
@@ -55,7 +58,7 @@ class Watched:
     async def handle(self, ticket: Ticket, event: Event) -> Step:
         if self.failures:
             self.failures -= 1
-            raise ModelOverloaded("too much", retry_after_s=0)
+            raise self.failure
         assert isinstance(event.data, TicketSubmitted)
         who = event.data.from_email.casefold()
         self.here[who] += 1
@@ -114,3 +117,8 @@ async def test_no_step_is_run_past_the_moment_when_the_world_changes() -> None:
 
 async def test_a_model_that_is_overloaded_for_a_moment_is_asked_again() -> None:
     assert await run(Watched(failures=2), planned("t1", 1, "ada@example.com")) == ["t1/0"]
+
+
+async def test_a_store_that_is_gone_ends_the_run_and_is_no_tickets_fault() -> None:
+    with pytest.raises(StoreUnavailable, match="gone"):
+        await run(Watched(failures=9, failure=StoreUnavailable("gone")), planned("t1", 1, "ada@example.com"))
