@@ -106,12 +106,13 @@ def _filter_style() -> str:
 
 def _filter(report: Report) -> Iterator[str]:
     changed = len(report.tickets) - report.totals["same"]
+    chosen = "changed" if changed else "all"
     choices = [("changed", changed), ("all", len(report.tickets))]
     choices += [(status, report.totals[status]) for status in STATUSES if report.totals[status]]
     buttons = (
-        f'<label><input type="radio" name="only" id="only-{name}"{" checked" if nth == (not changed) else ""}> '
+        f'<label><input type="radio" name="only" id="only-{name}"{" checked" if name == chosen else ""}> '
         f"{name} ({count})</label>"
-        for nth, (name, count) in enumerate(choices)
+        for name, count in choices
     )
     yield f'<div class="filter">Show {"".join(buttons)}</div>'
 

@@ -15,8 +15,8 @@ from ops.replay.gold import GoldReport
 if TYPE_CHECKING:
     from rich.console import Group
 
-MOST_ROWS = 100
-"""More are for a file."""
+MOST_ROWS, MOST_STOPPED = 100, 10
+"""What is shown on a terminal: more are for a file."""
 
 STATUSES = ("same", "different", "missing", "failed", "unseeded")
 
@@ -141,8 +141,8 @@ def as_table(report: Report) -> Group:
     table = Table("ticket", "then", "now", "differs from", box=None, pad_edge=False)
     for cells in rows[:MOST_ROWS]:
         table.add_row(*map(escape, cells))
-    more = [f"and {len(rows) - MOST_ROWS} more: --html FILE and --json tell of all"] if len(rows) > MOST_ROWS else []
-    return Group(*(escape(line) for line in _head(report)), *([table] if rows else []), *more)
+    more = [*([table] if rows else []), *_more(len(rows), MOST_ROWS)]
+    return Group(*map(escape, _head(report)), *map(escape, _stopped(report)), *more)
 
 
 def _head(report: Report) -> list[str]:
@@ -165,15 +165,27 @@ def _head(report: Report) -> list[str]:
     return [*lines, *(f"warning: {warning}" for warning in report.warnings)]
 
 
+def _stopped(report: Report) -> list[str]:
+    """A line for each ticket that could not be run to its end."""
+    why = [f"{one.ticket_id} {one.status}: {one.missing or one.problem}" for one in report.tickets if _has_stopped(one)]
+    return [*why[:MOST_STOPPED], *_more(len(why), MOST_STOPPED)]
+
+
+def _has_stopped(ticket: Compared) -> bool:
+    return bool(ticket.missing or ticket.problem)
+
+
+def _more(count: int, shown: int) -> list[str]:
+    return [f"and {count - shown} more: --html FILE and --json tell of all"] if count > shown else []
+
+
 def _counts(report: Report) -> str:
     return ", ".join(f"{count} {status}" for status, count in report.totals.items() if count) or "none"
 
 
 def _rows(ticket: Compared) -> list[tuple[str, ...]]:
-    if ticket.status == "same":
+    if ticket.status == "same" or _has_stopped(ticket):
         return []
-    if ticket.missing or ticket.problem:
-        return [(ticket.ticket_id, "", ticket.status, ticket.missing or ticket.problem)]
     first = (ticket.seed_differences or ticket.differences)[0]
     changed = [one for one in ticket.decisions if one.changed]
     if not changed:
