@@ -141,8 +141,8 @@ def as_table(report: Report) -> Group:
     table = Table("ticket", "then", "now", "differs from", box=None, pad_edge=False)
     for cells in rows[:MOST_ROWS]:
         table.add_row(*map(escape, cells))
-    more = [*([table] if rows else []), *_more(len(rows), MOST_ROWS)]
-    return Group(*map(escape, _head(report)), *map(escape, _stopped(report)), *more)
+    lines = map(escape, [*_head(report), *_stopped(report)])
+    return Group(*lines, *([table] if rows else []), *_more(len(rows), MOST_ROWS))
 
 
 def _head(report: Report) -> list[str]:
