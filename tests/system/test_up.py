@@ -37,7 +37,7 @@ class Up:
             capture_output=True,
             text=True,
             env=self.environment,
-            timeout=60,
+            timeout=180,
         )
         assert done.returncode == code, done.stderr
         return done.stdout if code == 0 else done.stderr
