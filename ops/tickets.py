@@ -76,7 +76,7 @@ def _person(detail: _Detail) -> str:
 def _model(detail: _Detail) -> str:
     came = f"{detail['outcome'] or 'under way'}, {detail['took_s']:.2f} s"
     tokens = f"{detail['input_tokens']} + {detail['output_tokens']} tokens, ${detail['cost_usd']:.6f}"
-    asked = f"{detail['provider']}:{detail['model']} ({detail['tier']}) for {detail['step']}"
+    asked = f"{detail['provider']}:{detail['model']} ({detail['tier']}) for {detail['purpose']}"
     return f"{detail['group']} asked {asked}: {came}, {tokens}"
 
 

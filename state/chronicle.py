@@ -13,7 +13,7 @@ MODEL, PARKED, DEAD_LETTER, JOB = "model", "parked", "dead letter", "job"
 
 _CHRONICLE = """
 SELECT LEAST(opened_at, finished_at - make_interval(secs => latency_s)) AS at, 'model' AS what,
-       json_build_object('group', agent, 'event_id', event_id, 'step', step, 'tier', tier, 'provider', provider,
+       json_build_object('group', agent, 'event_id', event_id, 'purpose', step, 'tier', tier, 'provider', provider,
                          'model', model, 'outcome', NULLIF(outcome, ''), 'input_tokens', input_tokens,
                          'output_tokens', output_tokens, 'cost_usd', cost_usd, 'took_s', latency_s) AS detail
 FROM model_calls WHERE ticket_id = $1
