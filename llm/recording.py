@@ -3,19 +3,25 @@
 from collections.abc import Mapping
 from typing import Any
 
-from contracts.errors import RecordingMissing
+from contracts.errors import BudgetSpent, RecordingMissing
 from contracts.model_ports import Recordings
 from llm.chain import Ask, Link, Reply
 from llm.provider import Prompt
 
 _SHOWN_CHARS = 60
+_DENIED = "denied/"
 
 
 def recorded(recordings: Recordings) -> Link:
-    """Keep each answer by the digest of its request."""
+    """Keep each answer by the digest of its request, and for which event a budget denied one."""
 
     async def link(ask_next: Ask, prompt: Prompt) -> Reply:
-        reply = await ask_next(prompt)
+        try:
+            reply = await ask_next(prompt)
+        except BudgetSpent as error:
+            key = denial_key(prompt.call.event_id, prompt.digest())
+            await recordings.keep(key, prompt.call, prompt.canonical(), str(error).encode())
+            raise
         if reply.paid is None:  # from the cache: whoever paid for it has recorded it
             return reply
         await recordings.keep(prompt.digest(), prompt.call, prompt.canonical(), reply.model_dump_json().encode())
@@ -27,16 +33,35 @@ def recorded(recordings: Recordings) -> Link:
 def replayed(recordings: Recordings) -> Ask:
     """Give recorded answers, and nothing else: behind it there is no way to a provider.
 
-    Raises RecordingMissing: it names the nearest request that was recorded, and where it differs.
+    Raises RecordingMissing: it names the nearest request that was recorded, and where it differs. BudgetSpent: it
+    was denied then.
     """
 
     async def ask(prompt: Prompt) -> Reply:
+        await refuse_denied(recordings, prompt.call.event_id, prompt.digest())
         reply = await recordings.find(prompt.digest())
         if reply is None:
             raise RecordingMissing(await _explained(recordings, prompt))
         return Reply.model_validate_json(reply).model_copy(update={"paid": None})
 
     return ask
+
+
+def denial_key(event_id: str, digest: str) -> str:
+    """What a budget's no to a request is kept under: another event may ask the same and be answered."""
+    return f"{_DENIED}{event_id}/{digest}"
+
+
+def is_denial(key: str) -> bool:
+    """Whether a recording's key is of a denial."""
+    return key.startswith(_DENIED)
+
+
+async def refuse_denied(recordings: Recordings, event_id: str, digest: str) -> None:
+    """Raise BudgetSpent where a budget denied this event this request."""
+    denial = await recordings.find(denial_key(event_id, digest))
+    if denial is not None:
+        raise BudgetSpent(denial.decode())
 
 
 async def _explained(recordings: Recordings, prompt: Prompt) -> str:

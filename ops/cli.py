@@ -192,15 +192,16 @@ def ticket(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show a ticket, its version and its timeline."""
+    """Show a ticket, what it waits for and all that happened to it, in one order."""
     if from_step is not None:
         replay_from(ticket_id, from_step, as_json)
         return
+    from ops.service.tickets import read_story
     from ops.settings import read_settings
-    from ops.tickets import as_text, read_ticket
+    from ops.tickets import as_text
 
-    document = run(read_ticket(ticket_id, read_settings()))
-    _print(document, as_json, "" if as_json else as_text(document))
+    story = run(read_story(ticket_id, read_settings()))
+    _print(story.as_document() if as_json else {}, as_json, as_text(story))
 
 
 @app.command()

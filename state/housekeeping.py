@@ -24,6 +24,7 @@ _AGE_OF_TABLE = {
     "journal": "kept_at",
     "model_calls": "opened_at",
     "recordings": "recorded_at",
+    "setbacks": "happened_at",
 }
 
 # Two at once do not wait for each other: the second one finds the table taken.
@@ -59,6 +60,7 @@ class Retention:
     journal: timedelta = timedelta(days=10)  # paid results: longer than an event may be tried for
     model_calls: timedelta = timedelta(days=365)  # what was paid for
     recordings: timedelta = timedelta(days=30)  # answers for replays
+    setbacks: timedelta = timedelta(days=90)  # for timelines: as long as dead letters lie in their topics
     leases: timedelta = timedelta(days=1)  # after they ended
 
     def __post_init__(self) -> None:

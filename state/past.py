@@ -15,17 +15,19 @@ from state import timeline
 from state.documents import from_json
 from state.pool import borrowed
 
-# A step is begun when its first model call is opened; else the moment it is settled will do.
+# A step is begun when the first model call is that was answered: after a failure the ticket is read again. Without any
+# the moment it is settled will do. A call that nothing is held for is noted when it has ended.
 _STEPS = """
 SELECT inbox.ticket_id, group_name, event_id, type, topic, partition, kafka_offset,
-       LEAST(handled_at, calls.began) AS began, handled_at - LEAST(handled_at, calls.began) AS took,
+       LEAST(handled_at, calls.began) AS began, COALESCE(calls.took_s, 0) AS took_s,
        COALESCE(calls.cost_usd, 0) AS cost_usd, COALESCE(calls.calls, 0) AS calls
 FROM inbox
 LEFT JOIN LATERAL (
-    SELECT min(opened_at) AS began, sum(cost_usd) AS cost_usd, count(*) AS calls
+    SELECT min(LEAST(opened_at, finished_at - make_interval(secs => latency_s))) AS began,
+           sum(latency_s) AS took_s, sum(cost_usd) AS cost_usd, count(*) AS calls
     FROM model_calls
     WHERE model_calls.ticket_id = inbox.ticket_id AND model_calls.event_id = inbox.event_id
-      AND model_calls.agent = inbox.group_name
+      AND model_calls.agent = inbox.group_name AND outcome IN ('ok', 'malformed')
 ) AS calls ON true
 WHERE inbox.ticket_id = ANY($1::text[])
 ORDER BY 8, handled_at, version
@@ -74,9 +76,9 @@ class PastStep:
     type: str
     position: Position
     began: datetime
-    took_s: float  # from its first model call on; 0 where there was none
+    took_s: float  # its model calls together
     cost_usd: Decimal
-    calls: int
+    calls: int  # those that were answered
     emits: tuple[PastEvent, ...]
 
     @property
@@ -170,7 +172,7 @@ def _step(row: asyncpg.Record, emits: Sequence[PastEvent]) -> PastStep:
         type=row["type"],
         position=Position(row["topic"], row["partition"], row["kafka_offset"]),
         began=row["began"],
-        took_s=row["took"].total_seconds(),
+        took_s=row["took_s"],
         cost_usd=row["cost_usd"],
         calls=row["calls"],
         emits=tuple(emits),

@@ -17,24 +17,31 @@ _AT_ONCE = 200  # tickets in one statement
 # Whoever parks a ticket at the same moment waits here for the other, and so does who meets its release.
 # Not returned: a ticket with another record first, or with this one as a dead letter already.
 _ENTER = """
-INSERT INTO parked_tickets AS parked (
-    group_name, ticket_id, topic, partition, kafka_offset, timestamp_ms, timestamp_type, key, value, headers,
-    attempts, error, due_at
+WITH entered AS (
+    INSERT INTO parked_tickets AS parked (
+        group_name, ticket_id, topic, partition, kafka_offset, timestamp_ms, timestamp_type, key, value, headers,
+        attempts, error, due_at
+    )
+    SELECT group_name, ticket_id, topic, partition, kafka_offset, timestamp_ms, timestamp_type, key, value,
+           headers::json, attempts, error, clock_timestamp() + make_interval(secs => wait_s)
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::bigint[], $6::bigint[], $7::smallint[],
+                $8::bytea[], $9::bytea[], $10::text[], $11::integer[], $12::text[], $13::float8[])
+         AS entering (group_name, ticket_id, topic, partition, kafka_offset, timestamp_ms, timestamp_type,
+                      key, value, headers, attempts, error, wait_s)
+    ORDER BY group_name, ticket_id
+    ON CONFLICT (group_name, ticket_id) DO UPDATE
+    SET attempts = greatest(parked.attempts, EXCLUDED.attempts), error = EXCLUDED.error, due_at = EXCLUDED.due_at,
+        failed_at = EXCLUDED.failed_at
+    WHERE (parked.topic, parked.partition, parked.kafka_offset, parked.timestamp_ms)
+        = (EXCLUDED.topic, EXCLUDED.partition, EXCLUDED.kafka_offset, EXCLUDED.timestamp_ms)
+      AND parked.due_at IS NOT NULL
+    RETURNING parked.*
+), noted AS (
+    INSERT INTO setbacks (ticket_id, group_name, topic, partition, kafka_offset, attempts, error, due_at)
+    SELECT ticket_id, group_name, topic, partition, kafka_offset, attempts, error, due_at
+    FROM entered
 )
-SELECT group_name, ticket_id, topic, partition, kafka_offset, timestamp_ms, timestamp_type, key, value, headers::json,
-       attempts, error, clock_timestamp() + make_interval(secs => wait_s)
-FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::bigint[], $6::bigint[], $7::smallint[],
-            $8::bytea[], $9::bytea[], $10::text[], $11::integer[], $12::text[], $13::float8[])
-     AS entering (group_name, ticket_id, topic, partition, kafka_offset, timestamp_ms, timestamp_type,
-                  key, value, headers, attempts, error, wait_s)
-ORDER BY group_name, ticket_id
-ON CONFLICT (group_name, ticket_id) DO UPDATE
-SET attempts = greatest(parked.attempts, EXCLUDED.attempts), error = EXCLUDED.error, due_at = EXCLUDED.due_at,
-    failed_at = EXCLUDED.failed_at
-WHERE (parked.topic, parked.partition, parked.kafka_offset, parked.timestamp_ms)
-    = (EXCLUDED.topic, EXCLUDED.partition, EXCLUDED.kafka_offset, EXCLUDED.timestamp_ms)
-  AND parked.due_at IS NOT NULL
-RETURNING group_name, ticket_id
+SELECT group_name, ticket_id FROM entered
 """
 
 # `locked` waits for a release under way and then looks again: a ticket that is parked no more is not found.

@@ -11,7 +11,7 @@ import asyncpg
 
 from contracts.errors import Misconfigured
 from state.found import Found
-from state.pool import borrowed, open_connection, open_pool
+from state.pool import as_our_errors, borrowed, open_connection, open_pool
 
 ROLE = "switchyard_replay"
 _PREFIX = "replay_"
@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 
 # What a run writes. Everything else is read where it is.
 _OWN = ("tickets", "inbox", "outbox", "emitted", "effects", "reviews", "recordings")
+_THROWN_AWAY = {"synchronous_commit": "off"}  # a crash ends the replay: nothing needs to outlast it
 _COPIED = ("shops", "shop_customers", "shop_orders", "shop_products", "policy_vectors")
 
 _MAKE_ROLE = f"""
@@ -69,19 +70,23 @@ async def open_shadow(dsn: str, shop_of: Callable[[str], str], as_of: datetime) 
             await _make(owner, schema, live)
         except asyncpg.InsufficientPrivilegeError as error:
             raise Misconfigured(
-                f"a replay needs the role {ROLE} and a schema of its own, and this login may not make them ({error}); "
+                f"a replay needs the role {ROLE} and a schema of its own, and this login may not make them "
+                f"({error.args[0]}); "
                 f"have an administrator run: CREATE ROLE {ROLE} NOLOGIN; GRANT {ROLE} TO <login>; "
                 "GRANT CREATE ON DATABASE <database> TO <login>"
             ) from error
         try:
             not_put_back = await _put_back(owner, schema, shop_of, as_of)
             async with (
-                open_pool(dsn, max_size=4, session={"role": ROLE, "search_path": f"{schema}, {live}"}) as own,
-                open_pool(dsn, max_size=2, session={"role": ROLE, "search_path": live}) as reading,
+                open_pool(
+                    dsn, max_size=8, session=_THROWN_AWAY | {"role": ROLE, "search_path": f"{schema}, {live}"}
+                ) as own,
+                open_pool(dsn, max_size=4, session={"role": ROLE, "search_path": live}) as reading,
             ):
                 yield Shadow(own, reading, schema, not_put_back)
         finally:
-            await owner.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+            with as_our_errors():
+                await owner.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
 
 
 async def _make(owner: asyncpg.Connection, schema: str, live: str) -> None:
@@ -96,7 +101,7 @@ async def _make(owner: asyncpg.Connection, schema: str, live: str) -> None:
         f"CREATE SCHEMA {schema}",
         f"GRANT USAGE ON SCHEMA {live} TO {ROLE}",
         f"GRANT SELECT ON ALL TABLES IN SCHEMA {live} TO {ROLE}",
-        *(f"CREATE TABLE {schema}.{table} (LIKE {live}.{table} INCLUDING ALL)" for table in (*_OWN, *_COPIED)),
+        *(f"CREATE UNLOGGED TABLE {schema}.{table} (LIKE {live}.{table} INCLUDING ALL)" for table in (*_OWN, *_COPIED)),
         *(f"INSERT INTO {schema}.{table} SELECT * FROM {live}.{table}" for table in _COPIED),
         f"GRANT USAGE ON SCHEMA {schema} TO {ROLE}",
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {ROLE}",

@@ -1,5 +1,6 @@
 """What went on around the tickets of a replay: policies came into force, and other tickets changed orders."""
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +20,11 @@ class Meanwhile:
     changes: deque[OrderChanged]  # oldest first
     _in_force: dict[str, str] = field(default_factory=dict)
 
-    async def until(self, at: datetime) -> None:
-        """Bring the shop's policies and orders to a time, not before the last one."""
+    async def until(self, at: datetime) -> datetime | None:
+        """Bring the shop's policies and orders to a time, not before the last one.
+
+        Returns when something goes on next; None: nothing does any more.
+        """
         while self.changes and self.changes[0].at <= at:
             change = self.changes.popleft()
             await put_order(self.shadow.pool, self.shop_of(change.tenant_id), change.order_id, change.document)
@@ -29,6 +33,8 @@ class Meanwhile:
             if self._in_force.get(shop_id) != version:
                 await point_at_policy(self.shadow.pool, shop_id, version)
         self._in_force = wanted
+        later = [one.since for one in self.policies if one.since > at]
+        return min([*later, *(change.at for change in itertools.islice(self.changes, 1))], default=None)
 
     def _policies_at(self, at: datetime) -> dict[str, str]:
         """Each shop's version that was loaded last by then; one that had none so early has its first."""

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import difflib
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
+from importlib import resources
 from typing import Any
 
-from ops.replay.compare import Compared, Decision, Difference
-from ops.replay.report import STATUSES, Report, reply_diff, told
+from ops.replay.compare import Compared, Costs, Decision, Difference
+from ops.replay.gold import GoldReport
+from ops.replay.report import STATUSES, Report, begin_to_differ, in_a_line, in_words, told
 
-_STYLE = """
-body { font: 14px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1c2430; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.05rem; margin: 0; display: inline; }
-.totals span { display: inline-block; margin-right: 1.2rem; } .totals b { font-size: 1.3rem; margin-right: .3rem; }
-details { border: 1px solid #d5dbe3; border-radius: 6px; margin: .6rem 0; padding: .5rem .8rem; }
-summary { cursor: pointer; } .status { padding: .05rem .5rem; border-radius: 9px; background: #e8ecf1; }
-.different { background: #fdeccb; } .missing, .failed, .unseeded { background: #f9d5d5; }
-table { border-collapse: collapse; width: 100%; margin: .6rem 0; table-layout: fixed; }
-td, th { border: 1px solid #d5dbe3; padding: .3rem .5rem; text-align: left; vertical-align: top;
-         white-space: pre-wrap; overflow-wrap: anywhere; }
-th:first-child { width: 8rem; } tr.changed td { background: #fffaf0; }
-.diff { font: 12px/1.5 ui-monospace, monospace; white-space: pre-wrap; } .add { background: #dcf3e1; }
-.del { background: #fbdfdf; } footer { color: #667; margin-top: 2rem; }
-"""
 _SHOWN = ("label", "disposition", "actions", "reply", "reason", "orders", "agent", "agent_version")
+_OPEN_UP_TO = 3  # tickets that are not the same: more are closed until one looks
+_SHORT_CHARS = 100
+_WORDS = re.compile(r"\w+\s*|[^\w\s]\s*|\s+")
 
 
 def as_html(report: Report) -> str:
@@ -32,72 +26,173 @@ def as_html(report: Report) -> str:
 
 
 def _page(report: Report) -> Iterator[str]:
-    document = report.as_document()
-    cost = document["cost_usd"]
+    style = resources.files("ops.replay").joinpath("page.css").read_text(encoding="utf-8")
     yield '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-    yield f"<title>Replay: {escape(report.what)}</title><style>{_STYLE}</style></head><body>"
-    yield f"<h1>{escape(report.what)}: {escape(report.candidate)}</h1>"
-    counts = "".join(f"<span><b>{report.totals[s]}</b>{s}</span>" for s in STATUSES if report.totals[s])
-    yield f'<p class="totals">{counts or "no tickets"}</p>'
-    yield (
-        f"<p>{len(report.tickets)} tickets, {document['steps']} steps in {report.elapsed_s:.1f} s "
-        f"({report.lived_s:.1f} s in life). Answers: ${cost['old']:.4f} then, ${cost['new']:.4f} now, "
-        f"${cost['live']:.4f} of it paid in {document['live_calls']} live calls. "
-        f"{report.unhandled} records were not handled in life, {report.unreadable} cannot be read.</p>"
-    )
-    yield from (f"<p><b>Warning:</b> {escape(warning)}</p>" for warning in report.warnings)
-    if gold := report.gold:
-        yield f"<p>Gold: {gold.right_before} of {gold.judged} right before, {gold.right_now} now.</p>"
-        yield f"<p>Regressions: {escape(', '.join(gold.regressions)) or 'none'}.</p>"
-        yield f"<p>Improvements: {escape(', '.join(gold.improvements)) or 'none'}.</p>"
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield f"<title>Replay: {escape(report.what)}</title><style>{style}{_filter_style()}</style></head><body>"
+    yield f"<h1>Replay of {escape(report.what)}</h1><p>Decided by {escape(report.candidate)}.</p>"
+    yield from _totals(report)
+    yield from (f'<p class="warning">{escape(warning)}</p>' for warning in report.warnings)
+    if report.gold:
+        yield from _gold(report.gold)
+    yield from _where(report.tickets)
+    yield "<h2>Tickets</h2>"
+    yield from _filter(report)
+    is_open = len(report.tickets) - report.totals["same"] <= _OPEN_UP_TO
     for ticket in report.tickets:
-        if ticket.status != "same":
-            yield from _ticket(ticket)
-    same = [ticket.ticket_id for ticket in report.tickets if ticket.status == "same"]
-    yield f"<details><summary>{len(same)} tickets came out the same</summary><p>{escape(', '.join(same))}</p></details>"
+        yield from _ticket(ticket, is_open=is_open) if ticket.status != "same" else _same(ticket)
     yield "</body></html>"
 
 
-def _ticket(ticket: Compared) -> Iterator[str]:
-    yield f"<details open><summary><h2>{escape(ticket.ticket_id)}</h2> "
-    yield f'<span class="status {ticket.status}">{ticket.status}</span></summary>'
-    yield from (f"<p>{escape(why)}</p>" for why in (ticket.missing, ticket.problem) if why)
-    if ticket.seed_differences:
-        yield "<p>The state that the ticket had could not be had again:</p>"
-        yield _steps(ticket.seed_differences)
-    if ticket.differences:
-        yield "<p>From which step on, and what:</p>"
-        yield _steps(ticket.differences)
-    for decision in ticket.decisions:
-        yield from _decision(decision)
+# --- totals -----------------------------------------------------------------------------------------------
+
+
+def _totals(report: Report) -> Iterator[str]:
+    document = report.as_document()
+    cost, took = document["cost_usd"], document["took_s"]
+    shown = [status for status in STATUSES if report.totals[status] or status in ("same", "different")]
+    yield _tiles([("tickets", len(report.tickets)), *((status, report.totals[status]) for status in shown)])
     yield (
-        f"<p>{ticket.old.answers} answers, ${ticket.old.cost_usd:.4f}, {ticket.old.took_s:.2f} s then; "
-        f"{ticket.new.answers}, ${ticket.new.cost_usd:.4f}, {ticket.new.took_s:.2f} s now.</p></details>"
+        f"<p>{document['steps']} steps in {report.elapsed_s:.1f} s, which took {report.lived_s:.1f} s in life. "
+        f"A ticket's answers took {_each(took['old'], report):.2f} s then and {_each(took['new'], report):.2f} s now. "
+        f"All answers cost ${cost['old']:.4f} then and ${cost['new']:.4f} now{_live(document)}.</p>"
+    )
+    if report.unhandled or report.unreadable:
+        yield (
+            f"<p>{report.unhandled} records were not handled in life, {report.unreadable} cannot be read: "
+            "they are not among the tickets.</p>"
+        )
+
+
+def _each(total: float, report: Report) -> float:
+    return total / max(1, len(report.tickets))
+
+
+def _live(document: Mapping[str, Any]) -> str:
+    if not document["live_calls"]:
+        return ""
+    return f", of it ${document['cost_usd']['live']:.4f} paid in {document['live_calls']} live calls"
+
+
+def _tiles(counts: Sequence[tuple[str, int]]) -> str:
+    tiles = (f'<div class="tile {name if count else ""}"><b>{count}</b>{name}</div>' for name, count in counts)
+    return f'<div class="tiles">{"".join(tiles)}</div>'
+
+
+def _gold(gold: GoldReport) -> Iterator[str]:
+    yield f"<h2>Against gold</h2><p>{gold.right_before} of {gold.judged} tickets right then, {gold.right_now} now.</p>"
+    yield _tiles([("regressions", len(gold.regressions)), ("improvements", len(gold.improvements))])
+    for name, ids in (("Regressions", gold.regressions), ("Improvements", gold.improvements)):
+        if ids:
+            links = ", ".join(f'<a href="#{escape(one)}">{escape(one)}</a>' for one in ids)
+            yield f"<p>{name}: {links}</p>"
+
+
+def _where(tickets: Sequence[Compared]) -> Iterator[str]:
+    if firsts := begin_to_differ(tickets):
+        yield "<h2>Where they begin to differ</h2><table>"
+        yield '<tr><th class="count">tickets</th><th>step: what differs</th></tr>'
+        yield from (f'<tr><td class="count">{count}</td><td>{escape(step)}</td></tr>' for step, count in firsts)
+        yield "</table>"
+
+
+# --- which tickets are shown: no script, the style sheet asks which button is pressed -------------------------
+
+
+def _filter_style() -> str:
+    one_alone = (f"body:has(#only-{s}:checked) .ticket:not(.is-{s})" for s in STATUSES)
+    return f"body:has(#only-changed:checked) .is-same, {', '.join(one_alone)} {{ display: none; }}"
+
+
+def _filter(report: Report) -> Iterator[str]:
+    changed = len(report.tickets) - report.totals["same"]
+    chosen = "changed" if changed else "all"
+    choices = [("changed", changed), ("all", len(report.tickets))]
+    choices += [(status, report.totals[status]) for status in STATUSES if report.totals[status]]
+    buttons = (
+        f'<label><input type="radio" name="only" id="only-{name}"{" checked" if name == chosen else ""}> '
+        f"{name} ({count})</label>"
+        for name, count in choices
+    )
+    yield f'<div class="filter">Show {"".join(buttons)}</div>'
+
+
+# --- a ticket ---------------------------------------------------------------------------------------------
+
+
+def _same(ticket: Compared) -> Iterator[str]:
+    name, last = escape(ticket.ticket_id), ticket.decisions[-1].new if ticket.decisions else None
+    yield (
+        f'<div class="ticket row plain is-same" id="{name}"><b>{name}</b> <span class="pill">same</span> '
+        f"<span>{escape(told(last))}</span></div>"
     )
 
 
-def _steps(differences: tuple[Difference, ...]) -> str:
-    rows = (f"<li>{escape(d.group)} on {escape(d.type)}: {escape(', '.join(d.what))}</li>" for d in differences)
-    return f"<ol>{''.join(rows)}</ol>"
+def _ticket(ticket: Compared, *, is_open: bool) -> Iterator[str]:
+    name, status = escape(ticket.ticket_id), ticket.status
+    yield f'<details class="ticket is-{status}" id="{name}"{" open" if is_open else ""}>'
+    yield f'<summary class="row"><b>{name}</b> <span class="pill {status}">{status}</span> {_in_short(ticket)}'
+    yield '</summary><div class="inside">'
+    yield from (f"<p>{escape(why)}</p>" for why in (ticket.missing, ticket.problem) if why)
+    if ticket.seed_differences:
+        yield "<p>Before the window, so not the candidate's doing, it came out otherwise than in life:</p>"
+        yield _steps(ticket.seed_differences)
+    if ticket.differences:
+        yield "<p>It differs from this step on:</p>"
+        yield _steps(ticket.differences)
+    for decision in ticket.decisions:
+        yield from _decision(decision)
+    yield f'<p class="soft">Then {_bill(ticket.old)}; now {_bill(ticket.new)}. Steps: {ticket.steps}.</p>'
+    yield "</div></details>"
+
+
+def _in_short(ticket: Compared) -> str:
+    """The last decision that changed, then and now; else why there is none."""
+    changed = [one for one in ticket.decisions if one.changed]
+    if ticket.missing or ticket.problem or not changed:
+        first = next(iter((*ticket.seed_differences, *ticket.differences)), None)
+        why = ticket.missing or ticket.problem or (in_a_line(first) if first else "")
+        return f"<span>{escape(textwrap.shorten(why, _SHORT_CHARS, placeholder=' …'))}</span>"
+    old, new = (told(side) for side in (changed[-1].old, changed[-1].new))
+    if old == new:
+        new = f"{', '.join(changed[-1].changed)} changed"
+    return f"<span>{escape(old)}</span> <span>→ {escape(new)}</span>"
+
+
+def _bill(costs: Costs) -> str:
+    answers = "1 answer" if costs.answers == 1 else f"{costs.answers} answers"
+    return f"{answers}, ${costs.cost_usd:.4f}, {costs.took_s:.2f} s"
+
+
+def _steps(differences: Iterable[Difference]) -> str:
+    return f"<ol>{''.join(f'<li>{_step(one)}</li>' for one in differences)}</ol>"
+
+
+def _step(difference: Difference) -> str:
+    return escape(in_a_line(difference))
 
 
 def _decision(decision: Decision) -> Iterator[str]:
-    yield f"<table><tr><th>round {decision.round}</th><th>old: {escape(told(decision.old))}</th>"
-    yield f"<th>new: {escape(told(decision.new))}</th></tr>"
+    if not decision.changed:
+        yield f"<p>Round {decision.round} is the same: {escape(told(decision.new))}.</p>"
+        return
+    yield f'<table class="fixed"><tr><th>round {decision.round}</th><th>then</th><th>now</th></tr>'
     for name in _SHOWN:
-        changed = ' class="changed"' if name in decision.changed else ""
-        cells = "".join(f"<td>{_cell(side, name)}</td>" for side in (decision.old, decision.new))
-        yield f"<tr{changed}><td>{name}</td>{cells}</tr>"
+        old, new = (in_words(side, name) for side in (decision.old, decision.new))
+        if old or new:
+            changed = ' class="changed"' if old != new else ""
+            before, now = marked(old, new)
+            yield f"<tr{changed}><td>{name}</td><td>{before}</td><td>{now}</td></tr>"
     yield "</table>"
-    if lines := reply_diff(decision):
-        yield f'<div class="diff">{"".join(map(_line, lines))}</div>'
 
 
-def _cell(side: Mapping[str, Any] | None, name: str) -> str:
-    value = side.get(name) if side else None
-    return escape(value if isinstance(value, str) else "" if not value else str(value))
-
-
-def _line(line: str) -> str:
-    kind = {"+": "add", "-": "del"}.get(line[:1], "")
-    return f'<div class="{kind}">{escape(line)}</div>'
+def marked(old: str, new: str) -> tuple[str, str]:
+    """Both as HTML, the words that only one of them has marked."""
+    before, now = _WORDS.findall(old), _WORDS.findall(new)
+    matches = difflib.SequenceMatcher(None, before, now, autojunk=False)
+    left, right = list[str](), list[str]()
+    for kind, i, j, k, m in matches.get_opcodes():
+        gone, come = escape("".join(before[i:j])), escape("".join(now[k:m]))
+        left.append(gone if kind == "equal" or not gone else f"<del>{gone}</del>")
+        right.append(come if kind == "equal" or not come else f"<ins>{come}</ins>")
+    return "".join(left), "".join(right)

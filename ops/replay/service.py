@@ -18,12 +18,13 @@ from bus.window import Bound, read_window
 from contracts.errors import Misconfigured, SupportError, Undecodable
 from contracts.events import Event
 from contracts.topics import CATALOGUE, INBOX_OF_GROUP, Topic
-from ops.replay.answers import Bill, NotedRecordings, live_where_missing, recorded_only
+from ops.replay.answers import NotedRecordings, Till, live_where_missing, recorded_only
 from ops.replay.compare import Compared, compared
 from ops.replay.desks import Staff, staff_of
 from ops.replay.gold import judged, read_gold
 from ops.replay.inputs import Plan, plan
 from ops.replay.meanwhile import meanwhile
+from ops.replay.parties import parties
 from ops.replay.report import Report
 from ops.replay.run import Run
 from ops.settings import Settings
@@ -37,6 +38,7 @@ from state.shadow import Shadow, open_shadow
 if TYPE_CHECKING:
     from agents.prompts import Prompt
 
+_NOBODY = "http://stand-in.invalid"
 _AGO = re.compile(r"-(\d+)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _OFFSETS = re.compile(r"\d+:\d+(,\d+:\d+)*")
@@ -107,10 +109,15 @@ def bound(text: str, option: str, now: Callable[[], datetime] = lambda: datetime
 
 
 async def replay(window: Window, candidate: Candidate, gold: Path | None, settings: Settings) -> Report:
-    """Decide a window's tickets again. Raises Misconfigured: there is no such topic, window, prompt or model."""
+    """Decide a window's tickets again.
+
+    Raises Misconfigured: there is no such topic, window, prompt or model. SupportError: nothing lies in the window.
+    """
     topic = _inbox(window.topic)
     golden = read_gold(gold) if gold else None
     read = await _read(window, topic, settings)
+    if not read.events and not read.unreadable:
+        raise SupportError(f"no record{_whose(window)} lies between --from and --to in {topic.name}")
     what = f"{len(read.events)} records of {topic.name}"
     report = await _replayed(what, read.of_tickets, read.events, candidate, settings)
     report = replace(report, records=len(read.events), unreadable=read.unreadable)
@@ -138,6 +145,11 @@ def _from_step(life: Life, step: str) -> Sequence[str]:
         told = "; ".join(f"{n} {one.group} {one.type}" for n, one in enumerate(life.steps, 1))
         raise Misconfigured(f"ticket {life.ticket.ticket_id} has no step {step}; its steps are {told}")
     return ids[place:]
+
+
+def _whose(window: Window) -> str:
+    named = {"ticket": window.ticket_id, "tenant": window.tenant_id}
+    return "".join(f" of {what} {name}" for what, name in named.items() if name is not None)
 
 
 def _inbox(name: str) -> Topic:
@@ -196,18 +208,28 @@ async def _replayed(
     return replace(report, tickets=tickets, warnings=warnings, elapsed_s=time.monotonic() - began)
 
 
+def _without_a_key(settings: Settings, candidate: Candidate) -> Settings:
+    """Recordings need no provider. Where none is set, it was the stand-in of an embedded stack that answered."""
+    llm = settings.llm
+    if candidate.live_usd is not None or llm.anthropic_api_key or llm.openai_api_key or llm.standin_url:
+        return settings
+    return settings.model_copy(update={"llm": llm.model_copy(update={"standin_url": _NOBODY})})
+
+
 async def _run(plans: Sequence[Plan], candidate: Candidate, settings: Settings, shadow: Shadow) -> list[Compared]:
-    bill = Bill()
-    recordings = NotedRecordings(PostgresRecordings(shadow.live), bill)
+    settings = _without_a_key(settings, candidate)
+    till = Till()
+    recordings = NotedRecordings(PostgresRecordings(shadow.live), till)
     ids = [one.life.ticket.ticket_id for one in plans]
     around = await meanwhile(shadow, settings.shop_of, min(one.began for one in plans), ids)
     async with contextlib.AsyncExitStack() as open_until_end:
         base = await staff_of(settings, shadow.pool, recorded_only(recordings), open_until_end)
         chosen = await _chosen(candidate, base, settings, shadow, recordings, open_until_end)
         _check_version(candidate, {agent.version for agent in chosen.values()})
-        run = Run(base, chosen, PostgresTickets(shadow.pool), PostgresReviews(shadow.pool), bill, around.until)
+        tickets, reviews = PostgresTickets(shadow.pool), PostgresReviews(shadow.pool)
+        run = Run(base, chosen, tickets, reviews, till, around.until, parties(plans, settings.shop_of))
         reruns = await run.run(plans)
-    return [compared(rerun) for rerun in reruns.values()]
+    return [compared(reruns[ticket_id]) for ticket_id in sorted(reruns)]
 
 
 async def _chosen(

@@ -65,7 +65,8 @@ async def test_what_is_old_is_deleted_and_what_is_young_stays(pool: asyncpg.Pool
     await fill(pool, "young", 200, KEEP.journal - timedelta(minutes=5))
     pruned = await PostgresHousekeeping(pool).prune(KEEP)
     assert pruned == Pruned(
-        {"inbox": 300, "emitted": 300, "journal": 300, "model_calls": 0, "recordings": 0, "leases": 0}, is_through=True
+        {"inbox": 300, "emitted": 300, "journal": 300, "model_calls": 0, "recordings": 0, "setbacks": 0, "leases": 0},
+        is_through=True,
     )
     assert await counts(pool) == {"inbox": 200, "emitted": 200, "journal": 200}
 
@@ -141,7 +142,15 @@ async def test_a_table_that_somebody_sweeps_is_left_to_them(pool: asyncpg.Pool, 
         await other.execute("SELECT FROM housekeeping WHERE table_name = 'inbox' FOR UPDATE")
         pruned = await PostgresHousekeeping(pool).prune(KEEP)
     await other.close()
-    assert pruned.rows == {"inbox": 0, "emitted": 10, "journal": 10, "model_calls": 0, "recordings": 0, "leases": 0}
+    assert pruned.rows == {
+        "inbox": 0,
+        "emitted": 10,
+        "journal": 10,
+        "model_calls": 0,
+        "recordings": 0,
+        "setbacks": 0,
+        "leases": 0,
+    }
 
 
 async def test_the_tables_stop_growing(pool: asyncpg.Pool) -> None:

@@ -1,11 +1,14 @@
 """What a shadow promises: the shop as it was, and no way to write what is live."""
 
+import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
 
+from contracts.errors import Misconfigured
 from state.effects import PostgresEffects
 from state.shadow import ROLE, Shadow, open_shadow
 from state.shop import PostgresShop
@@ -100,3 +103,24 @@ async def test_a_shadow_that_a_killed_replay_left_is_dropped_and_one_in_use_is_n
         async with open_shadow(postgres_dsn, shop_of, await now(live)):
             assert await shadow.pool.fetchval("SELECT count(*) FROM tickets") == 0
         assert await shadow.pool.fetchval("SELECT to_regclass($1)", f"{shadow.schema}.tickets") is not None
+
+
+@pytest.fixture
+async def guest_dsn(postgres_dsn: str, live: asyncpg.Pool) -> AsyncIterator[str]:
+    """A login that may read the live tables and make nothing."""
+    name, address = f"guest_{uuid.uuid4().hex[:8]}", urlsplit(postgres_dsn)
+    await live.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'guest'")
+    await live.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}")
+    host = address.netloc.rpartition("@")[2]
+    yield urlunsplit(address._replace(netloc=f"{name}:guest@{host}"))
+    await live.execute(f"DROP OWNED BY {name}")
+    await live.execute(f"DROP ROLE {name}")
+
+
+async def test_a_login_without_the_rights_is_told_what_an_administrator_is_to_run(
+    guest_dsn: str, live: asyncpg.Pool
+) -> None:
+    with pytest.raises(Misconfigured, match=f"may not make them .* have an administrator run: CREATE ROLE {ROLE}"):
+        async with open_shadow(guest_dsn, shop_of, await now(live)):
+            pass
+    assert await live.fetchval("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'replay%'") == 0

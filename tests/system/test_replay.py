@@ -1,8 +1,10 @@
 """Replays of a running system's history: nothing differs while nothing is changed, and what is changed shows."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,16 +12,20 @@ from typing import Any
 import asyncpg
 import pytest
 
-from agents.prompts import load_prompt
+from agents.prompts import Prompt, load_prompt, parse_prompt
 from bus.window import Bound
-from contracts.errors import Misconfigured
+from contracts.errors import Misconfigured, SupportError
 from contracts.topics import REASONING, TICKETS
+from evals.support_cases import Case
+from ops.demo.shop import demo_shop
 from ops.demo.tickets import sample_tickets
 from ops.replay.page import as_html
 from ops.replay.report import Report
 from ops.replay.service import Candidate, Window, replay, replay_ticket
 from ops.settings import Settings, read_settings
-from tests.system.house import House, support_cases
+from state.shop_files import read_export
+from tests.system.house import SHARED, House, support_cases
+from tests.system.in_memory import Oracle, differing
 from tests.system.kit import AGENTS, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(300)]
@@ -81,7 +87,10 @@ async def until_reviewed(pool: asyncpg.Pool) -> None:
 
 async def everything(pool: asyncpg.Pool) -> dict[str, str]:
     """A digest of each live table."""
-    names = await pool.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'leases'")
+    names = await pool.fetch(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+        " AND tablename NOT IN ('leases', 'workers', 'worker_reports')"  # what workers tell of themselves
+    )
     return {
         name: await pool.fetchval(f"SELECT md5(string_agg(t::text, '' ORDER BY t::text)) FROM public.{name} AS t")
         for name in (row["tablename"] for row in names)
@@ -183,12 +192,183 @@ async def test_one_ticket_is_run_again_from_a_step_on_by_the_command_line(house:
         await replay_ticket(ticket_id, "99", UNCHANGED, settings_of(house))
 
 
-async def test_every_support_case_comes_out_the_same(house: House) -> None:
+async def with_the_cases(house: House, *copies: str) -> tuple[list[Case], Bound]:
+    """Let every support case come to its outcome, then copies of them; returns the cases and what lies between."""
     cases = await support_cases(house)
     await house.system.start_workers((*AGENTS, "review"))
-    await house.publish(*((case.id, case.as_record()) for case in cases))
-    await house.until_outcomes(len(cases))
+    published = 0
+    for suffix in ("", *copies):
+        if published == len(cases):
+            between = Bound(time=datetime.now(UTC))
+        await house.publish(*((case.id + suffix, a_copy(case, suffix).as_record()) for case in cases))
+        published += len(cases)
+        await house.until_outcomes(published, 240)
     await house.until_at_rest()
     await until_reviewed(house.pool)
-    report = await replay(ALL, UNCHANGED, None, settings_of(house))
-    assert report.totals["same"] == len(cases), told(report)
+    return cases, between
+
+
+def a_copy(case: Case, suffix: str) -> Case:
+    return replace(case, id=case.id + suffix, ticket={**case.ticket, "ticket_id": case.id + suffix})
+
+
+def without_a_label(file: Path) -> Prompt:
+    """The prompt of triage, but that it does not know of cancelled orders."""
+    shipped = load_prompt("triage")
+    kept = [line for line in shipped.text.splitlines() if not line.startswith("- `cancel_order`")]
+    text = f"---\nname: triage\ntier: {shipped.tier}\n---\n" + "\n".join(kept)
+    file.write_text(text)
+    return parse_prompt(text, str(file))
+
+
+def ids_of(report: Report, status: str) -> set[str]:
+    return {one.ticket_id for one in report.tickets if one.status == status}
+
+
+@pytest.mark.timeout(1200)
+async def test_of_the_support_cases_exactly_those_differ_that_a_change_concerns_and_unchanged_none(
+    house: House, tmp_path: Path
+) -> None:
+    cases, between = await with_the_cases(house, "-b", "-c")
+    unchanged = await replay(ALL, UNCHANGED, None, settings_of(house))
+    assert unchanged.totals["same"] == len(unchanged.tickets) == 3 * len(cases), told(unchanged)
+
+    export = read_export(SHARED / "data" / "retail_db") if SHARED.is_dir() else demo_shop()
+    first, usual = Window(TICKETS.name, Bound(), between), Oracle(export)
+    candidate = Candidate(prompt=tmp_path / "triage.md", live_usd=Decimal(20))
+    concerned = await differing(cases, usual, Oracle(export, prompt=without_a_label(tmp_path / "triage.md")))
+    report = await replay(first, candidate, None, settings_of(house))
+    assert ids_of(report, "different") == concerned != set(), told(report)
+    assert report.totals["same"] == len(cases) - len(concerned), told(report)
+
+    recorded = await replay(first, replace(candidate, live_usd=None), None, settings_of(house))
+    assert ids_of(recorded, "missing") == {case.id for case in cases}, "an answer to another prompt is no answer"
+
+    (tmp_path / "never.toml").write_text(NO_ORDER_IS_CANCELLED)
+    concerned = await differing(cases, usual, Oracle(export, rules=tmp_path / "never.toml"))
+    strict = settings_of(house, {"rules": {"default": tmp_path / "never.toml"}})
+    report = await replay(first, UNCHANGED, None, strict)
+    assert ids_of(report, "different") == concerned != set(), told(report)
+    assert report.totals["same"] == len(cases) - len(concerned), told(report)
+
+
+LIMITS = {"money_limit_usd": 1}
+BUDGETS = {"agent": {"tokens": 9_000}}
+
+
+async def with_people_clocks_and_budgets(house: House) -> None:
+    """A history of what no code decides: a person, deadlines before and after triage, a budget that is spent."""
+    house.system.environment["SWITCHYARD_LLM__BUDGETS"] = json.dumps(BUDGETS)
+    house.system.environment["SWITCHYARD_AGENTS__MONEY_LIMIT_USD"] = str(LIMITS["money_limit_usd"])
+    customers = {customer.user_id: customer.email for customer in demo_shop().customers}
+    orders = {customers[order.user_id]: order for order in demo_shop().orders if order.status == "pending"}
+    asked = [
+        {"from_email": email, "body": f"Please cancel order {order.order_id}, I no longer need it."}
+        for email, order in orders.items()
+    ]
+    await house.system.start_workers(("triage", "effects"))
+    soon = (datetime.now(UTC) + timedelta(seconds=5)).isoformat()
+    await house.publish_tickets(
+        asked[0] | {"ticket_id": "t-late", "deadline": "2026-01-01T00:00:00Z"},
+        asked[1] | {"ticket_id": "t-soon", "deadline": soon},
+    )
+    await house.until_outcomes(2)
+    await house.system.start_workers(("lookup", "reasoning", "review"))
+    await house.publish_tickets(*(ticket | {"ticket_id": f"t-{n}"} for n, ticket in enumerate(asked)))
+    await house.until_outcomes(2 + len(asked))
+    await until_reviewed(house.pool)
+    review = await house.pool.fetchval(
+        "SELECT review_id FROM reviews WHERE request ->> 'reason' = 'the amount is above the limit' ORDER BY 1 LIMIT 1"
+    )
+    code, printed = await house.system.run("review", "approve", review, "--by", "mia", "--json")
+    assert code == 0, printed
+    await house.until_outcomes(3 + len(asked))
+    await house.until_at_rest()
+    await until_reviewed(house.pool)
+
+
+async def test_what_people_clocks_and_budgets_decided_is_taken_as_it_was(house: House) -> None:
+    await with_people_clocks_and_budgets(house)
+    outcomes = [outcome for came in house.seen.values() for outcome in came]
+    assert Counter(one["type"] for one in outcomes)["TicketTimedOut"] == 2
+    assert any(one["decided_by"] == "mia" for one in outcomes)
+    denied = await house.pool.fetchval("SELECT count(*) FROM recordings WHERE request_digest LIKE 'denied/%'")
+    assert 0 < denied < len(outcomes)
+    report = await replay(ALL, UNCHANGED, None, settings_of(house, LIMITS))
+    assert report.totals["same"] == len(report.tickets) == len(house.seen), told(report)
+
+
+async def test_each_option_narrows_or_refuses_what_is_replayed(house: House, tmp_path: Path) -> None:
+    await with_history(house)
+    settings, ids = settings_of(house), sorted(house.seen)
+    [alone] = (await replay(replace(ALL, ticket_id=ids[0]), UNCHANGED, None, settings)).tickets
+    assert (alone.ticket_id, alone.status) == (ids[0], "same")
+    every = await replay(replace(ALL, tenant_id="default"), UNCHANGED, None, settings)
+    assert every.totals["same"] == len(ids)
+    versions = {d.old["agent_version"] for one in every.tickets for d in one.decisions if d.old}
+    assert (await replay(ALL, Candidate(agent_version=min(versions)), None, settings)).totals["same"] == len(ids)
+
+    calls = len(house.system.calls())
+    haiku = Candidate(model="anthropic:claude-haiku-4-5", live_usd=Decimal(5))
+    other = await replay(replace(ALL, ticket_id=ids[0]), haiku, None, settings)
+    asked = house.system.calls()[calls:]
+    assert {call["model"] for call in asked} == {"claude-haiku-4-5"}
+    assert (other.totals["same"], other.tickets[0].live_calls) == (1, len(asked)), told(other)
+
+    (tmp_path / "nobodys.md").write_text("---\nname: nobody\ntier: fast\n---\nText.")
+    for window, candidate, sentence in (
+        (replace(ALL, ticket_id="nobodys"), UNCHANGED, "no record of ticket nobodys lies between --from and --to"),
+        (replace(ALL, tenant_id="nobodys"), UNCHANGED, "no record of tenant nobodys lies between"),
+        (
+            replace(ALL, start=Bound(latest=True)),
+            UNCHANGED,
+            "no record lies between --from and --to in support.tickets",
+        ),
+        (replace(ALL, topic="support.nothing.v1"), UNCHANGED, "support.nothing.v1 is no topic that an agent reads"),
+        (ALL, Candidate(agent_version="v9"), f"not the agent version v9 but .*{min(versions)}.*check-out"),
+        (ALL, Candidate(model="openai:gpt-5.4-mini"), "--model openai:gpt-5.4-mini needs --live-model"),
+        (ALL, Candidate(model="mini", live_usd=Decimal(1)), "should look like anthropic:NAME or openai:NAME"),
+        (ALL, Candidate(prompt=tmp_path / "none.md"), "none.md: No such file"),
+        (ALL, Candidate(prompt=tmp_path / "nobodys.md"), "is for the agent 'nobody'; the agents are triage"),
+    ):
+        with pytest.raises(SupportError, match=sentence):
+            await replay(window, candidate, None, settings)
+
+
+async def test_the_command_fails_on_a_difference_and_says_what_it_cannot_do_in_a_sentence(
+    house: House, tmp_path: Path
+) -> None:
+    between = (await with_history(house)).time
+    assert between is not None
+    at = house.system.environment
+    at["SWITCHYARD_LLM__STANDIN_URL"] = house.system.standin_url
+    (tmp_path / "never.toml").write_text(NO_ORDER_IS_CANCELLED)
+    firsts = ("replay", TICKETS.name, "--from", "earliest", "--to", between.isoformat())
+    at["SWITCHYARD_AGENTS__RULES"] = json.dumps({"default": str(tmp_path / "never.toml")})
+    page = tmp_path / "report.html"
+    assert (await house.system.run(*firsts, "--html", str(page)))[0] == 0
+    code, printed = await house.system.run(*firsts, "--fail-on-diff")
+    assert (code, "differ from reasoning on ReasoningRequested" in printed) == (1, True), printed
+    assert "differ from" not in page.read_text()
+    assert "Where they begin to differ" in page.read_text()
+    del at["SWITCHYARD_AGENTS__RULES"]
+    assert (await house.system.run(*firsts, "--fail-on-diff"))[0] == 0
+
+    for changes, arguments, wanted, sentence in (
+        ({}, ("--from", "yesterday"), 2, "--from 'yesterday' is none of: earliest, latest"),
+        ({}, ("--from", "earliest", "--to", "2026-13-01"), 2, "--to '2026-13-01' is none of"),
+        ({"SWITCHYARD_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}, ("--from", "earliest"), 1, "Kafka"),
+        (
+            {"SWITCHYARD_POSTGRES__DSN": "postgresql://postgres@127.0.0.1:1/none"},
+            ("--from", "earliest"),
+            1,
+            "PostgreSQL",
+        ),
+    ):
+        before = dict(at)
+        at.update(changes)
+        code, printed = await house.system.run("replay", TICKETS.name, *arguments)
+        at.clear()
+        at.update(before)
+        assert (code, len(printed.splitlines())) == (wanted, 1), printed
+        assert sentence in printed

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from ops.demo.tickets import sample_tickets
 from ops.embedded import proc
 from ops.wiring import AGENTS
 from tests.services.reaper import Reaper
@@ -38,7 +39,7 @@ class Up:
             capture_output=True,
             text=True,
             env=self.environment,
-            timeout=60,
+            timeout=180,
         )
         assert done.returncode == code, done.stderr
         return done.stdout if code == 0 else done.stderr
@@ -154,7 +155,7 @@ def test_a_ticket_is_answered_and_found_again_after_a_stop_and_after_a_sigkill(s
     answered = up.until_ticket("t1")
     assert [r["label"] for r in answered["ticket"]["rounds"]] == ["order_status"]
     assert answered["version"] == answered["ticket"]["version"] == 2
-    assert {entry["what"] for entry in answered["timeline"]} == {"handled", "emitted", "effect"}
+    assert {entry["what"] for entry in answered["timeline"]} == {"handled", "emitted", "effect", "model"}
     assert up.stop() == 0
     assert not up.members()
 
@@ -193,6 +194,27 @@ def test_it_keeps_as_many_workers_as_scale_says_also_after_a_restart_and_takes_a
     again.until(lambda: len(again.workers("triage")) == 1, "the drain of the second one")
     assert again.stop(signal.SIGINT) == 0
     assert not again.members()
+
+
+@pytest.mark.timeout(480)
+def test_what_the_embedded_stack_decided_is_decided_again_as_it_was(start: Any, tmp_path: Path) -> None:
+    up = start()
+    tickets = [ticket for ticket in sample_tickets() if ticket.then][:2]
+    publish(up, *(ticket.first for ticket in tickets))
+    ids = [str(ticket.first["ticket_id"]) for ticket in tickets]
+    for ticket_id in ids:
+        up.until_ticket(ticket_id)
+    publish(up, *(ticket.then[0] for ticket in tickets))
+    for ticket_id in ids:
+        up.until_ticket(ticket_id, rounds=2)
+    page = tmp_path / "report.html"
+    told = up.run("replay", "support.tickets.v1", "--from", "-1h", "--fail-on-diff", "--html", str(page), "--json")
+    report = json.loads(told)
+    assert report["totals"]["same"] == report["totals"]["tickets"] == len(ids), told
+    assert page.read_text().startswith("<!doctype html>")
+    from_the_end = json.loads(up.run("ticket", ids[0], "--json"))["timeline"]
+    last = max(entry["step"] for entry in from_the_end if "step" in entry)
+    assert json.loads(up.run("ticket", ids[0], "--replay-from", str(last), "--json"))["steps"] == 1
 
 
 def test_commands_say_in_one_sentence_what_is_wrong(start: Any, tmp_path: Path) -> None:

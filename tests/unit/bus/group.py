@@ -72,6 +72,7 @@ class Client:
         self._coordination_task = self.coordination
         self._heartbeat_task = self._commit_refresh_task = self._fetch_task = None
         self._fetcher = self._client = self.cluster = self
+        self._send_req = self.send
 
     # --- what the test does ---
 

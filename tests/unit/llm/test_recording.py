@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from contracts.errors import RecordingMissing
+from contracts.errors import BudgetSpent, RecordingMissing
 from state.recordings import MemoryRecordings
 from tests.unit.llm.kit import CALL, REQUEST, asked_for, shared
 from tests.unit.llm.scripted_providers import Told, over
@@ -61,3 +61,14 @@ async def test_what_was_masked_is_recorded_masked() -> None:
     nearest = await recordings.nearest(CALL)
     assert nearest is not None
     assert "4111" not in str(nearest.request)
+
+
+async def test_what_a_budget_denied_an_event_is_denied_it_again_and_no_other() -> None:
+    recordings, asked = MemoryRecordings(), Told(BudgetSpent("the budget of today is spent"))
+    with pytest.raises(BudgetSpent):
+        await over(asked, links=shared(recordings=recordings)).ask(REQUEST, CALL)
+    replay = over(Told(), links=shared(recordings=recordings), recordings="replay")
+    with pytest.raises(BudgetSpent, match="the budget of today is spent"):
+        await replay.ask(REQUEST, CALL)
+    with pytest.raises(RecordingMissing):
+        await replay.ask(REQUEST, asked_for("e9"))

@@ -1,5 +1,6 @@
 """The parts of a replay that need no service."""
 
+import io
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
 
 from bus.window import Bound
 from contracts.errors import Misconfigured
@@ -20,7 +22,7 @@ from ops.replay.compare import Compared, compared
 from ops.replay.gold import judged, read_gold
 from ops.replay.inputs import plan
 from ops.replay.page import as_html
-from ops.replay.report import Report
+from ops.replay.report import Report, as_table
 from ops.replay.run import Emitted, NewStep, Rerun
 from ops.replay.service import bound
 from ops.replay_cli import show
@@ -247,3 +249,35 @@ def test_a_window_begins_and_ends_at_what_is_said(text: str, wanted: Bound) -> N
 def test_a_bound_that_cannot_be_read_names_the_option_and_what_can() -> None:
     with pytest.raises(Misconfigured, match="--from 'yesterday' is none of: earliest, latest"):
         bound("yesterday", "--from")
+
+
+def printed(report: Report, width: int) -> list[str]:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(as_table(report))
+    return console.export_text().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_terminal_shows_totals_first_then_why_tickets_stopped_then_what_changed(width: int) -> None:
+    first, _, _ = life().steps
+    missing = compared(rerun(now(first, emits=(), is_missing=True, problem="RecordingMissing: nothing is recorded")))
+    many = [replace(changed_ticket(reply="Lost."), ticket_id=f"t{n}") for n in range(150)]
+    lines = printed(report_on(changed_ticket(), *[missing] * 12, *many), width)
+    assert lines[1].strip() == "163 tickets: 1 same, 150 different, 12 missing"
+    assert sum("missing: RecordingMissing: nothing is recorded" in line for line in lines) == 10
+    assert "150 differ from lookup on LookupRequested: TicketResolved.reply" in " ".join(map(str.strip, lines))
+    assert sum("lookup: reply" in line for line in lines) == 100
+    assert [line.split(":")[0] for line in lines if line.startswith("and")] == ["and 2 more", "and 50 more"]
+    assert max(map(len, lines)) <= width
+
+
+def test_the_page_shows_changes_first_and_marks_the_words_that_differ() -> None:
+    page = as_html(report_on(changed_ticket(), changed_ticket(reply="It is <lost> way.")))
+    assert page.index("Where they begin to differ") < page.index("<details")
+    assert "It is <del>on its </del>way." in page
+    assert "It is <ins>&lt;lost&gt; </ins>way." in page
+    assert 'id="only-changed" checked> changed (1)' in page
+    assert 'id="only-all"> all (2)' in page
+    assert page.count('class="ticket row plain is-same"') == 1
+    unchanged = as_html(report_on(changed_ticket()))
+    assert 'id="only-all" checked> all (1)' in unchanged
