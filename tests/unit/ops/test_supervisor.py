@@ -2,9 +2,11 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -118,8 +120,11 @@ async def test_one_that_crashes_is_started_again_after_a_growing_pause(
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(told) == 3
     assert all("worker 1 of lookup ended by itself" in line for line in told)
-    first, second, third, fourth = (float(line[2]) for line in yard.lines("lookup", 1) if line[0] == "started")
-    assert 0.1 <= second - first < third - second < fourth - third
+    pauses = [float(re.findall(r"again in ([\d.]+) s", line)[0]) for line in told]  # to a tenth of a second
+    assert pauses == sorted(pauses)
+    assert pauses[0] < pauses[2]
+    started = [float(line[2]) for line in yard.lines("lookup", 1) if line[0] == "started"]
+    assert all(later - earlier > pause - 0.1 for (earlier, later), pause in zip(pairwise(started), pauses, strict=True))
 
 
 async def test_one_that_does_not_drain_in_time_is_killed(yard: Yard) -> None:
