@@ -151,7 +151,7 @@ BUGS = (
     Bug(
         "forgets to block a ticket behind its dead letter",
         "bus/finishing.py",
-        "        if isinstance(letter.error, _NOT_THE_TICKETS_OWN):\n",
+        "        if isinstance(letter.error, NOT_THE_TICKETS_OWN):\n",
         "        if True:\n",
         (f"{UNIT}finishing.py",),
     ),
