@@ -165,7 +165,8 @@ async def test_a_worker_that_does_not_leave_is_named_and_nothing_is_moved(bench:
         await until(bench.all_committed)
         before = await bench.committed()
         async with rewinding(bench, limit_s=4.0) as group:
-            await bench.stores.controls.report(Presence("ghost", group.group, "v1", Mode.RUNNING, 256, 7))
+            ghost = Presence("ghost", group.group, "v1", "host", 1, Mode.RUNNING, 256, 7, 7, 0.0)
+            await bench.stores.controls.report(ghost)
             with pytest.raises(SupportError, match=r"did not leave the group within 4 s: ghost \(running, 7 in flight"):
                 await group.done("earliest", by="mia")
             assert await group.book.latest(10) == []
