@@ -5,10 +5,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import asyncpg
 
+from bus.connection import KafkaConnection
 from contracts.ports import Stores, TimelineEntry, worker_lease
+from ops.broker.server import EmbeddedBroker
 from state.memory_tickets import MemoryTickets
 from state.migrate import migrate
 from state.pool import open_pool
@@ -81,3 +84,14 @@ async def until_one_waits(connection: asyncpg.Connection) -> None:
         )
 
     await until(one_waits)
+
+
+@asynccontextmanager
+async def embedded_kafka(folder: Path) -> AsyncIterator[KafkaConnection]:
+    """An embedded broker whose data lies in the folder."""
+    broker = EmbeddedBroker(folder)
+    await broker.start()
+    try:
+        yield KafkaConnection(broker.bootstrap_servers)
+    finally:
+        await broker.stop()

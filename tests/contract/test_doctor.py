@@ -27,7 +27,6 @@ from contracts.events import Drain, Pause, Resume
 from contracts.ports import Record
 from contracts.topics import LOOKUP, OUTCOMES, TICKETS, all_topics
 from llm.standin.faults import Kind, Rule
-from ops.broker.server import EmbeddedBroker
 from ops.cli import app
 from ops.service.doctor import examine, of_clock
 from ops.service.doctor_agents import of_agent, restlessness
@@ -41,6 +40,7 @@ from state.controls import PostgresControls
 from state.migrate import migrate
 from state.pool import open_pool
 from state.postgres_parking import PostgresParking
+from tests.contract.backends import embedded_kafka
 from tests.unit.llm.kit import StandIn, standin_server
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
@@ -77,10 +77,8 @@ class House:
 
 @pytest.fixture
 async def broker(tmp_path: Path) -> AsyncIterator[KafkaConnection]:
-    broker = EmbeddedBroker(tmp_path)
-    await broker.start()
-    yield KafkaConnection(broker.bootstrap_servers)
-    await broker.stop()
+    async with embedded_kafka(tmp_path) as connection:
+        yield connection
 
 
 @pytest.fixture(autouse=True)

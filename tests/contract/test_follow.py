@@ -1,8 +1,7 @@
 """Following a topic, on the embedded broker and on Apache Kafka."""
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
@@ -11,20 +10,8 @@ from bus.connection import KafkaConnection
 from bus.follow import follow
 from bus.publisher import Publisher
 from contracts.topics import Topic
-from ops.broker.server import EmbeddedBroker
 
 RECORDS = 200
-
-
-@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
-async def connection(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[KafkaConnection]:
-    if request.param == "kafka":
-        yield KafkaConnection(request.getfixturevalue("kafka_bootstrap"))
-        return
-    broker = EmbeddedBroker(tmp_path)
-    await broker.start()
-    yield KafkaConnection(broker.bootstrap_servers)
-    await broker.stop()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from aiokafka import TopicPartition
@@ -23,24 +22,12 @@ from bus.rewinding import offsets_of
 from contracts.errors import BusUnavailable, Misconfigured
 from contracts.events import TicketSubmitted
 from contracts.topics import Topic, dead_letters_of
-from ops.broker.server import EmbeddedBroker
 from state.memory_parking import MemoryParking
 from state.memory_tickets import MemoryTickets
 from state.progress import MemoryProgress
 from state.stores import memory_stores
 from tests.contract.kafka_way import AddressTap, way_to
 from tests.drill.taps import OFFSET_FETCH, _frames
-
-
-@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
-async def connection(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[KafkaConnection]:
-    if request.param == "kafka":
-        yield KafkaConnection(request.getfixturevalue("kafka_bootstrap"))
-        return
-    broker = EmbeddedBroker(tmp_path)
-    await broker.start()
-    yield KafkaConnection(broker.bootstrap_servers)
-    await broker.stop()
 
 
 @dataclass

@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer
@@ -22,7 +21,6 @@ from contracts.events import Event, Pause
 from contracts.letters import Act, Job
 from contracts.ports import absence_lease
 from contracts.topics import TICKETS
-from ops.broker.server import EmbeddedBroker
 from ops.rewind import Outlook, Rewinding, target_of
 from ops.service.absence import SentAway
 from ops.service.exclusion import job_lease
@@ -35,17 +33,10 @@ from tests.contract.worker.conftest import bench_on
 NOW = datetime(2026, 11, 21, 14, 5, tzinfo=UTC)
 
 
-@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
-async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
-    async with contextlib.AsyncExitStack() as stack:
-        if request.param == "embedded":
-            broker = EmbeddedBroker(tmp_path)
-            await broker.start()
-            stack.push_async_callback(broker.stop)
-            connection = KafkaConnection(broker.bootstrap_servers)
-        else:
-            connection = KafkaConnection(request.getfixturevalue("kafka_bootstrap"))
-        yield await stack.enter_async_context(bench_on(connection))
+@pytest.fixture
+async def bench(connection: KafkaConnection) -> AsyncIterator[Bench]:
+    async with bench_on(connection) as bench:
+        yield bench
 
 
 @contextlib.asynccontextmanager

@@ -3,9 +3,7 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -17,24 +15,12 @@ from bus.connection import KafkaConnection
 from bus.publisher import Publisher
 from contracts.errors import BusUnavailable, Misconfigured
 from contracts.topics import LOOKUP, OUTCOMES, TICKETS, all_topics, dead_letters_of
-from ops.broker.server import EmbeddedBroker
 from ops.cli import app
 from ops.service.topics import UNKNOWN, apply, described, drifted, listed
 from ops.settings import Settings, read_settings
 from ops.wiring import INBOXES
 
 STRANGERS = ("support.tickets.v1.gone.dlt", "support.old.v1")
-
-
-@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
-async def connection(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[KafkaConnection]:
-    if request.param == "kafka":
-        yield KafkaConnection(request.getfixturevalue("kafka_bootstrap"))
-        return
-    broker = EmbeddedBroker(tmp_path)
-    await broker.start()
-    yield KafkaConnection(broker.bootstrap_servers)
-    await broker.stop()
 
 
 @pytest.fixture

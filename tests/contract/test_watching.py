@@ -21,11 +21,10 @@ from bus.connection import KafkaConnection
 from bus.publisher import Publisher
 from contracts.errors import SupportError
 from contracts.topics import TICKETS, all_topics
-from ops.broker.server import EmbeddedBroker
 from ops.cli import app
 from ops.running import exit_code
 from ops.wiring import INBOXES
-from tests.contract.backends import until
+from tests.contract.backends import embedded_kafka, until
 from tests.services.reaper import Reaper
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120)]
@@ -59,12 +58,9 @@ class Terminal:
 
 @pytest.fixture
 async def connection(tmp_path: Path) -> AsyncIterator[KafkaConnection]:
-    broker = EmbeddedBroker(tmp_path)
-    await broker.start()
-    connection = KafkaConnection(broker.bootstrap_servers)
-    await apply_topics(connection, all_topics(INBOXES))
-    yield connection
-    await broker.stop()
+    async with embedded_kafka(tmp_path) as connection:
+        await apply_topics(connection, all_topics(INBOXES))
+        yield connection
 
 
 async def terminal(columns: int, connection: KafkaConnection, dsn: str, reaper: Reaper) -> Terminal:

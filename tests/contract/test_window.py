@@ -1,9 +1,8 @@
 """Reading a window of a topic, on the embedded broker and on Apache Kafka."""
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -13,20 +12,8 @@ from bus.publisher import Publisher
 from bus.window import Bound, read_window
 from contracts.errors import Misconfigured
 from contracts.topics import Topic
-from ops.broker.server import EmbeddedBroker
 
 RECORDS = 60
-
-
-@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
-async def connection(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[KafkaConnection]:
-    if request.param == "kafka":
-        yield KafkaConnection(request.getfixturevalue("kafka_bootstrap"))
-        return
-    broker = EmbeddedBroker(tmp_path)
-    await broker.start()
-    yield KafkaConnection(broker.bootstrap_servers)
-    await broker.stop()
 
 
 @pytest.fixture

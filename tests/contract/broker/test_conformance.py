@@ -26,7 +26,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from bus.static_member import under_own_name
 from contracts.errors import Misconfigured
-from ops.broker.server import EmbeddedBroker
+from tests.contract.backends import embedded_kafka
 from tests.contract.broker.kit import LIMIT_S, Cluster, batch_of, share_out, take, until
 
 T0 = 1_700_000_000_000  # a time in ms
@@ -38,11 +38,8 @@ async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         async with Cluster(request.getfixturevalue("kafka_bootstrap")) as cluster:
             yield cluster
         return
-    broker = EmbeddedBroker(tmp_path)
-    await broker.start()
-    async with Cluster(broker.bootstrap_servers) as cluster:
+    async with embedded_kafka(tmp_path) as connection, Cluster(connection.bootstrap_servers) as cluster:
         yield cluster
-    await broker.stop()
 
 
 @pytest.fixture
