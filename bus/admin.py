@@ -42,7 +42,7 @@ async def apply_topics(connection: KafkaConnection, topics: Iterable[Topic] | No
     wanted = list(all_topics() if topics is None else topics)
     async with admin_client(connection) as admin:
         partitions = await _partitions(admin)
-        replicas = min(_MOST_REPLICAS, len((await admin.describe_cluster())["brokers"]))
+        replicas = min(_MOST_REPLICAS, await _brokers(admin))
         changes = [await _apply(admin, topic, partitions.get(topic.name), replicas) for topic in wanted]
         await _wait_for(admin, wanted)
     return changes
@@ -83,6 +83,14 @@ async def admin_client(connection: KafkaConnection) -> AsyncIterator[AIOKafkaAdm
 async def _partitions(admin: AIOKafkaAdminClient) -> Mapping[str, int]:
     """How many partitions each topic has. Asks for all: asking for one by name may create it."""
     return {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
+
+
+async def _brokers(admin: AIOKafkaAdminClient) -> int:
+    """How many brokers there are, one at least: a broker that the cluster lost for a moment answers all the same."""
+    while True:
+        if brokers := (await admin.describe_cluster())["brokers"]:
+            return len(brokers)
+        await asyncio.sleep(_POLL_S)
 
 
 async def _apply(admin: AIOKafkaAdminClient, topic: Topic, partitions: int | None, replicas: int) -> TopicChange:

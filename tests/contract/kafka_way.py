@@ -43,8 +43,9 @@ class KafkaWay:
         """Kafka as it is reached through the proxy."""
         return KafkaConnection(f"{self.proxy.host}:{self.proxy.listen}")
 
-    def meddle(self, api_key: int, error: int | None, *, times: int = 1, topic: str = "") -> None:
+    def meddle(self, api_key: int, error: int | None, *, spared: int = 0, times: int = 1, topic: str = "") -> None:
         """Lose the next answers to such requests, with their connections, or have them name an error."""
+        self.mischief.spared = spared
         self.topic = topic
         self.mischief.api_keys = frozenset({api_key})
         self.mischief.error = error

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -19,8 +20,16 @@ from ops.cli import app
 from ops.service.topics import UNKNOWN, apply, described, drifted, listed
 from ops.settings import Settings, read_settings
 from ops.wiring import INBOXES
+from tests.contract.kafka_way import KafkaWay, way_to
+from tests.drill.taps import METADATA
 
 STRANGERS = ("support.tickets.v1.gone.dlt", "support.old.v1")
+
+
+@pytest.fixture
+async def way(kafka_bootstrap: str) -> AsyncIterator[KafkaWay]:
+    async with way_to(kafka_bootstrap) as way:
+        yield way
 
 
 @pytest.fixture
@@ -107,6 +116,15 @@ async def test_partitions_are_raised_and_never_lowered(connection: KafkaConnecti
     assert await drifted(settings) == []  # more than the catalogue says is no drift
     with pytest.raises(Misconfigured, match=rf"cannot have {now} partitions: it has {now + 1}, .*ask for {now + 1} or"):
         await apply(settings, partitions={letters: now})
+
+
+@pytest.mark.kafka
+async def test_a_topic_waits_for_a_broker_that_the_cluster_lost_for_a_moment(way: KafkaWay) -> None:
+    """It answers all the same, and a topic for none of them was taken for a wrong setting."""
+    topic = replace(OUTCOMES, name=f"early-{uuid.uuid4().hex}", partitions=1)
+    way.meddle(METADATA, 0, spared=1, times=5)  # the first is how a client finds the cluster
+    assert [change.change for change in await apply_topics(way.connection, [topic])] == ["created"]
+    assert way.mischief.left == 0
 
 
 async def test_fewer_than_the_catalogue_says_are_refused_before_anything_is_made(

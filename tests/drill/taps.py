@@ -8,11 +8,14 @@ from aiokafka.protocol.api import Response
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
+from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.produce import ProduceRequest
 
-PRODUCE, OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR, JOIN_GROUP, HEARTBEAT, SYNC_GROUP = 0, 8, 9, 10, 11, 12, 14
+PRODUCE, METADATA, OFFSET_COMMIT, OFFSET_FETCH = 0, 3, 8, 9
+FIND_COORDINATOR, JOIN_GROUP, HEARTBEAT, SYNC_GROUP = 10, 11, 12, 14
 _KNOWN = (
     ProduceRequest,
+    MetadataRequest,
     OffsetCommitRequest,
     OffsetFetchRequest,
     FindCoordinatorRequest,
@@ -35,12 +38,13 @@ class KafkaMischief:
     """What a Kafka proxy does to answers now, shared by its connections.
 
     An answer to one of `api_keys` is lost with its connection (`error` is None) or names the error instead,
-    each with `chance`, until `left` were.
+    each with `chance`, after the first `spared`, until `left` were.
     """
 
     api_keys: frozenset[int] = frozenset()
     error: int | None = None
     chance: float = 1.0  # 0..1
+    spared: int = 0
     left: int = 0
     done: int = 0
 
@@ -51,6 +55,9 @@ class KafkaMischief:
     def strikes(self, asked: Asked) -> bool:
         """Whether this answer is one to meddle with."""
         if self.left <= 0 or asked.api_key not in self.api_keys or random.random() > self.chance:
+            return False
+        if self.spared > 0:
+            self.spared -= 1
             return False
         self.left -= 1
         self.done += 1
@@ -123,9 +130,11 @@ class PostgresTap:
 
 
 def with_error(asked: Asked, body: bytes, error: int) -> bytes:
-    """An answer's body that names the error wherever it has room for one."""
+    """An answer's body that names the error wherever it has room for one; metadata without a broker has none."""
     response = _response_type(asked).decode(body)
-    if hasattr(response, "error_code"):
+    if asked.api_key == METADATA:
+        response.brokers = []
+    elif hasattr(response, "error_code"):
         response.error_code = error
         if asked.api_key == OFFSET_FETCH:  # as Kafka does, which then tells no offsets
             response.topics = []

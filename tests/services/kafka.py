@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import tempfile
 import uuid
@@ -24,8 +25,8 @@ from tests.services.reaper import Reaper
 
 VERSION = "4.3.0"
 MIN_JAVA = 17
-# ApiVersions, version 0, correlation id 1, no client id, behind its length: every broker answers it.
-API_VERSIONS_REQUEST = bytes.fromhex("0000000a 0012 0000 00000001 ffff")
+# Metadata, version 1, correlation id 1, no client id, of no topic, behind its length. The answer's brokers come first.
+METADATA_REQUEST = bytes.fromhex("0000000e 0003 0001 00000001 ffff 00000000")
 SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -115,12 +116,14 @@ def _properties(folder: Path, port: int, controller_port: int, more: Mapping[str
 
 
 def answers_kafka(port: int) -> bool:
-    """Whether a broker answers on the port; that something accepts connections does not say so."""
+    """Whether a broker answers on the port and counts as one: killed, it is fenced for a while when it is back."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-            connection.sendall(API_VERSIONS_REQUEST)
-            return len(connection.recv(4)) > 0
-    except OSError:
+            connection.sendall(METADATA_REQUEST)
+            with connection.makefile("rb") as answer:
+                _size, _correlation, brokers = struct.unpack(">iii", answer.read(12))
+                return bool(brokers > 0)
+    except (OSError, struct.error):
         return False
 
 
