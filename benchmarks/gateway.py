@@ -33,6 +33,7 @@ async def gateway(bench: Bench, databases: Databases) -> Result:
             name: lambda way=way: _measured(way, dsn)
             for name, way in {
                 "sdk": Way("sdk", url, CONCURRENCY, seconds),
+                "adapter": Way("adapter", url, CONCURRENCY, seconds),
                 "gateway": Way("gateway", url, CONCURRENCY, seconds),
                 "hit": Way("hit", url, CONCURRENCY, seconds),
                 "hit, one at a time": Way("hit", url, 1, seconds),
@@ -45,9 +46,11 @@ async def gateway(bench: Bench, databases: Databases) -> Result:
     arms: dict[str, Arm] = {
         f"{name}, CPU": arm([one.cpu_us / 1e3 for one in took], "ms a call") for name, took in found.items()
     }
-    if {"sdk", "gateway"} <= found.keys():
-        pairs = zip(found["gateway"], found["sdk"], strict=True)
-        arms["gateway over sdk"] = arm([(ours.cpu_us - theirs.cpu_us) / 1e3 for ours, theirs in pairs], "ms a call")
+    for below in ("sdk", "adapter"):
+        if {below, "gateway"} <= found.keys():
+            pairs = zip(found["gateway"], found[below], strict=True)
+            over = [(whole.cpu_us - part.cpu_us) / 1e3 for whole, part in pairs]
+            arms[f"gateway over {below}"] = arm(over, "ms a call")
     alone = found.get("hit, one at a time", [])
     if alone:
         arms["hit, p50"] = arm([one.p50_ms for one in alone], "ms")

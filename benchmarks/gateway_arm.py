@@ -17,6 +17,8 @@ from openai import AsyncOpenAI
 from agents.answers import TriageVerdict
 from contracts.models import CallContext, ModelRequest, Reuse
 from contracts.values import Tier
+from llm.openai_provider import OpenAIProvider, connect
+from llm.provider import Prompt
 from llm.schema import strict_schema
 from ops.models import chat_model
 from ops.running import run
@@ -32,7 +34,7 @@ _WARMUP_S = 1.0
 class Way:
     """How calls are made, how many at once, and for how long."""
 
-    way: str  # sdk | gateway | hit
+    way: str  # sdk | adapter | gateway | hit
     url: str
     concurrency: int
     seconds: float  # 0: each of `concurrency` calls once
@@ -100,6 +102,18 @@ async def _sdk(job: Way):  # type: ignore[no-untyped-def]
 
 
 @asynccontextmanager
+async def _adapter(job: Way):  # type: ignore[no-untyped-def]
+    """What stands at the end of the chain, alone: the same SDK, as the gateway uses it."""
+    async with connect("key", f"{job.url}/v1") as client:
+        provider = OpenAIProvider(client, MODEL)
+
+        async def call(number: int) -> None:
+            await provider.complete(Prompt(_request(_content(number), Reuse.NEVER), _context(number), timeout_s=30))
+
+        yield call
+
+
+@asynccontextmanager
 async def _gateway(job: Way):  # type: ignore[no-untyped-def]
     """Every link of the chain; nothing is asked twice."""
     async with _open_gateway(Reuse.NEVER) as ask:
@@ -126,16 +140,20 @@ async def _open_gateway(reuse: Reuse):  # type: ignore[no-untyped-def]
     ):
 
         async def ask(number: int, content: str | None = None) -> None:
-            request = ModelRequest(
-                Tier.FAST, SYSTEM, content or _content(number), TriageVerdict, max_output_tokens=300, reuse=reuse
-            )
-            context = CallContext(f"t{number}", "north", f"{os.getpid()}-{number}", "triage", "classify")
-            await gateway.ask(request, context)
+            await gateway.ask(_request(content or _content(number), reuse), _context(number))
 
         yield ask
 
 
-_ways: dict[str, Callable[[Way], Any]] = {"sdk": _sdk, "gateway": _gateway, "hit": _hit}
+_ways: dict[str, Callable[[Way], Any]] = {"sdk": _sdk, "adapter": _adapter, "gateway": _gateway, "hit": _hit}
+
+
+def _request(content: str, reuse: Reuse) -> ModelRequest[TriageVerdict]:
+    return ModelRequest(Tier.FAST, SYSTEM, content, TriageVerdict, max_output_tokens=300, reuse=reuse)
+
+
+def _context(number: int) -> CallContext:
+    return CallContext(f"t{number}", "north", f"{os.getpid()}-{number}", "triage", "classify")
 
 
 def _messages(number: int) -> Any:

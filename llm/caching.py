@@ -39,7 +39,8 @@ class _Cached:
         if prompt.request.reuse is Reuse.NEVER:
             return await ask_next(prompt)
         whose = prompt.call.tenant_id if prompt.request.reuse is Reuse.TENANT else ""
-        digest = replace(prompt, repair=None).digest()  # a repaired answer answers the request, too
+        # A repaired answer answers the request, too.
+        digest = (replace(prompt, repair=None) if prompt.repair else prompt).digest()
         if found := await self._found(whose, digest, prompt):
             return found
         flight = f"{digest}:{whose}"

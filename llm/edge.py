@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+import aiohttp
 import httpx2
 from pydantic import BaseModel, ValidationError
 
@@ -28,10 +29,14 @@ from contracts.errors import (
 )
 from contracts.model_ports import Load
 
-CONNECTIONS = httpx2.Limits(max_connections=5000, max_keepalive_connections=200)
-"""Of one client: as many as a process may have lanes."""
+CONNECTIONS = httpx2.Limits(max_connections=5000, keepalive_expiry=4.0)
+"""Of one client: as many as a process may have lanes, and none kept idle until its server closes it, which many do
+after five seconds: a call that meets that is charged what was held for it."""
 
-_UNCONNECTED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+_UNCONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+
+TransportError = aiohttp.ClientError
+"""What the SDKs let through as it is: an answer that is no HTTP, for one."""
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 
@@ -91,9 +96,18 @@ def read_body(provider: str, body: str, shape: type[BodyT]) -> BodyT:
 
 
 def unasked(provider: str, error: Exception) -> SupportError:
-    """Our error for a call without an answer: nothing was paid for only where there was no connection at all."""
+    """Our error for a call without an answer: nothing was paid for only where there was no connection at all.
+
+    That is read from the transport's own error: to the SDK, a connection that was lost after the request and one that
+    never was are the same.
+    """
     message = f"{provider} could not be asked: {type(error).__name__}"
-    return ModelUnavailable(message) if isinstance(error.__cause__, _UNCONNECTED) else UsageUnknown(message)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, _UNCONNECTED):
+            return ModelUnavailable(message)
+        cause = cause.__cause__
+    return UsageUnknown(message)
 
 
 def headroom(headers: Mapping[str, str], prefix: str, dimensions: tuple[str, str, str, str], said: str) -> Load:

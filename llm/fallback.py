@@ -47,7 +47,7 @@ def falling_back(prices: Prices, open_targets: OpenTargets) -> Link:
             give_up_at = time.monotonic() + shared.timeout_s
             for _ in range(len(target.keys) + (0 if others_left else _PATIENCE)):
                 try:
-                    return await ask_next(replace(shared, attempt=attempt_at(target, shared, prices)))
+                    return await ask_next(shared.trying(attempt_at(target, shared, prices)))
                 except (ModelRateLimited, ModelKeyRefused) as error:
                     errors.append(error)
                     if time.monotonic() > give_up_at:

@@ -24,7 +24,7 @@ def accept(text: str, answer: type[AnswerT]) -> AnswerT:
     try:
         value = answer.model_validate_json(text)
         # JSON has no NaN and no infinity, but pydantic lets them through wherever a number has no bounds.
-        json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        _NUMBERS.decode(text)
     except ValidationError as error:
         raise Rejected(_complaint(error)) from None  # pydantic's own text quotes the answer
     return value
@@ -54,3 +54,6 @@ def _finite(digits: str) -> Any:
     if number in (float("inf"), float("-inf")):
         raise Rejected("a number is too large")
     return number
+
+
+_NUMBERS = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)

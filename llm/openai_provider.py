@@ -3,12 +3,13 @@
 import re
 from collections.abc import Mapping
 
-from openai import APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient, OpenAIError
+import httpx2
+from openai import APIStatusError, AsyncOpenAI, DefaultAioHttpClient, OpenAIError
 from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel, Field
 
 from contracts.errors import Misconfigured
-from llm.edge import CONNECTIONS, failure, headroom, read_body, unasked, unproxied, within
+from llm.edge import CONNECTIONS, TransportError, failure, headroom, read_body, unasked, unproxied, within
 from llm.provider import Completion, Prompt, sendable
 from llm.schema import title_of
 
@@ -50,7 +51,7 @@ def connect(api_key: str, base_url: str | None = None) -> AsyncOpenAI:
         api_key=api_key,
         base_url=base_url,
         max_retries=0,
-        http_client=DefaultAsyncHttpxClient(mounts=unproxied(base_url), limits=CONNECTIONS),
+        http_client=DefaultAioHttpClient(mounts=unproxied(base_url), limits=CONNECTIONS),
     )
 
 
@@ -93,24 +94,31 @@ class OpenAIProvider:
         )
 
     async def _create(self, prompt: Prompt) -> tuple[str, Mapping[str, str]]:
-        """The answer's body as it came, for the SDK's own models take any shape for an answer; and its headers."""
+        """The answer's body as it came, for the SDK's own models take any shape for an answer; and its headers.
+
+        By `post`: `create` holds each value of the request against its types first, a fifth of the call.
+        """
         name = re.sub(r"[^A-Za-z0-9_-]", "_", title_of(prompt.request.answer))[:64]
         try:
-            response = await self._client.chat.completions.with_raw_response.create(
-                model=self._model,
-                max_completion_tokens=prompt.request.max_output_tokens,
-                messages=_messages(prompt),
-                response_format={
-                    "type": "json_schema",
-                    "json_schema": {"name": name, "schema": prompt.schema, "strict": True},
+            response = await self._client.post(
+                "/chat/completions",
+                cast_to=httpx2.Response,
+                body={
+                    "model": self._model,
+                    "max_completion_tokens": prompt.request.max_output_tokens,
+                    "messages": _messages(prompt),
+                    "response_format": {
+                        "type": "json_schema",
+                        "json_schema": {"name": name, "schema": prompt.schema, "strict": True},
+                    },
                 },
-                timeout=prompt.timeout_s,
+                options={"timeout": prompt.timeout_s},
             )
         except APIStatusError as error:
             raise failure(NAME, error.status_code, error.response.headers, error.response.text) from error
-        except OpenAIError as error:
+        except (OpenAIError, TransportError) as error:
             raise unasked(NAME, error) from error
-        return response.http_response.text, response.headers
+        return response.text, dict(response.headers)
 
 
 def _messages(prompt: Prompt) -> list[ChatCompletionMessageParam]:

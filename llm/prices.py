@@ -1,9 +1,11 @@
 """What a provider call costs, from genai-prices' bundled table: no network, no silent zero."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from importlib import metadata
+from typing import NamedTuple
 
 from genai_prices import Usage, calc_price
 
@@ -22,6 +24,15 @@ class Price:
     output_usd: Decimal
 
 
+class _Rates(NamedTuple):
+    """USD a token."""
+
+    input: Decimal
+    read: Decimal  # from the provider's prompt cache
+    written: Decimal  # to it
+    output: Decimal
+
+
 _RELEASED = {"0.2.3": "2026-11-10"}  # the list does not say itself from when it is
 
 
@@ -37,6 +48,7 @@ class Prices:
     def __init__(self, overrides: Mapping[tuple[str, str], Price] | None = None) -> None:
         self._overrides = dict(overrides or {})
         self._dearest: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}
+        self._rates: dict[tuple[str, str, int], tuple[int, _Rates | None]] = {}
 
     def check(self, provider: str, model: str) -> None:
         """Raises Misconfigured: the model has no price, or one of zero that nobody set by hand."""
@@ -54,7 +66,28 @@ class Prices:
         price = self._overrides.get((provider, model))
         if price is not None:
             return (used.input_tokens * price.input_usd + used.output_tokens * price.output_usd) / _MILLION
-        return calc_price(_usage(used), model, provider_id=provider).total_price
+        rates = self._rates_at(provider, model, used.input_tokens)
+        if rates is None:
+            return _listed_usd(provider, model, used)
+        reads, writes = _cached(used)
+        tokens = (used.input_tokens - reads - writes, reads, writes, used.output_tokens)
+        return sum((rate * count for rate, count in zip(rates, tokens, strict=True)), Decimal(0))
+
+    def _rates_at(self, provider: str, model: str, input_tokens: int) -> _Rates | None:
+        """The rates for prompts of this size, within a factor of two; None: they are not the same for all of these.
+
+        To ask the table takes longer than to write the call down. It is asked again each minute: some prices change
+        with the time.
+        """
+        if not input_tokens:
+            return None
+        bits, minute = input_tokens.bit_length(), int(time.time()) // 60
+        asked_at, rates = self._rates.get((provider, model, bits), (0, None))
+        if asked_at != minute:
+            ends = {_listed_rates(provider, model, size) for size in (1 << bits - 1, (1 << bits) - 1)}
+            rates = ends.pop() if len(ends) == 1 else None
+            self._rates[provider, model, bits] = (minute, rates)
+        return rates
 
     def most_usd(self, provider: str, model: str, input_tokens: int, output_tokens: int) -> Decimal:
         """The most that a call of this size can cost, long prompts and what is written to a cache included.
@@ -83,12 +116,36 @@ class Prices:
         return self.cost_usd(provider, model, used)
 
 
-def _usage(used: Completion) -> Usage:
-    # The table refuses parts larger than their whole; a provider that says so is billed for the whole.
-    reads = min(used.cache_read_tokens, used.input_tokens)
-    return Usage(
+def _listed_rates(provider: str, model: str, size: int) -> _Rates:
+    """What the table takes for a token where the prompt has `size` of them."""
+
+    def listed_usd(output_tokens: int = 0, read: int = 0, written: int = 0) -> Decimal:
+        return _listed_usd(provider, model, Completion("", "", model, size, output_tokens, read, written))
+
+    plain_usd = listed_usd()
+    return _Rates(
+        plain_usd / size,
+        listed_usd(read=size) / size,
+        listed_usd(written=size) / size,
+        (listed_usd(size) - plain_usd) / size,
+    )
+
+
+def _listed_usd(provider: str, model: str, used: Completion) -> Decimal:
+    reads, writes = _cached(used)
+    usage = Usage(
         input_tokens=used.input_tokens,
         output_tokens=used.output_tokens,
         cache_read_tokens=reads,
-        cache_write_tokens=min(used.cache_write_tokens, used.input_tokens - reads),
+        cache_write_tokens=writes,
     )
+    return calc_price(usage, model, provider_id=provider).total_price
+
+
+def _cached(used: Completion) -> tuple[int, int]:
+    """Tokens read from and written to the prompt cache.
+
+    The table refuses parts larger than their whole; a provider that says so is billed for the whole.
+    """
+    reads = min(used.cache_read_tokens, used.input_tokens)
+    return reads, min(used.cache_write_tokens, used.input_tokens - reads)

@@ -1,7 +1,7 @@
 """The inner port: one model of one provider, and what is said to it and comes back."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -85,6 +85,12 @@ class Prompt:
         if self.attempt is None:
             raise RuntimeError("no target is chosen yet: this link belongs below the fallback")
         return self.attempt
+
+    def trying(self, attempt: Attempt) -> "Prompt":
+        """The same question on its way to one target; it keeps its digest."""
+        on_its_way = replace(self, attempt=attempt)
+        object.__setattr__(on_its_way, "_digest", self._digest)
+        return on_its_way
 
     def canonical(self) -> dict[str, Any]:
         """The request as JSON values, with the models that may answer it; a repair is another question."""

@@ -20,7 +20,7 @@ def usage_record(call: ProviderCall, made: ModelCall) -> OutgoingRecord:
         event_id=context.event_id,
         agent=context.agent,
         agent_version=context.agent_version,
-        **made.model_dump(),
+        **dict(made),
     )
     return _encoded(payload, f"call-{call.id}", context.agent)
 

@@ -140,6 +140,17 @@ class TestOnPostgres(BookContract):
         assert (held_id, hold.usd, hold.tokens) == ("open", HOLD.usd, HOLD.tokens)
         assert 0 < hold.lease_s <= 60
 
+    async def test_sums_that_are_asked_for_at_once_are_each_their_own(self, book) -> None:
+        tickets = [f"t{number}" for number in range(20)]
+        await asyncio.gather(
+            *(book.finish(call(f"c-{ticket}", ticket_id=ticket), made(f"0.0{ticket[1:]}"), None) for ticket in tickets)
+        )
+        asked = [*reversed(tickets), "nobody's", *tickets]
+        sums = await asyncio.gather(*(book.sums(Budget("ticket", ticket, "", Decimal(1), None)) for ticket in asked))
+        assert [one.usd for one in sums] == [
+            Decimal(0 if ticket == "nobody's" else f"0.0{ticket[1:]}") for ticket in asked
+        ]
+
     async def test_every_budget_that_a_call_counts_in_finds_it_in_the_book(self, book) -> None:
         """A customer's was held under the address and looked for under its digest: lost with Redis, it was empty."""
         await book.finish(call(), made("0.002"), None)

@@ -1,5 +1,6 @@
 """Each adapter against the stand-in on loopback: what it reads out of an answer, and what it makes of a fault."""
 
+import asyncio
 import json
 import socket
 import time
@@ -7,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from contracts.errors import Misconfigured, ModelOverloaded, ModelRefused, ModelUnavailable, SupportError
+from contracts.errors import Misconfigured, ModelOverloaded, ModelRefused, ModelUnavailable, SupportError, UsageUnknown
 from llm import anthropic_provider, openai_provider
 from llm.provider import Prompt, Provider, Repair
 from llm.standin.faults import Kind, Rule
@@ -136,11 +137,32 @@ async def test_the_timeout_bounds_the_whole_call(provider: Provider, standin: St
     assert time.monotonic() - started_s < 0.9
 
 
-async def test_no_server_is_unavailability(protocol: str) -> None:
+async def test_no_server_is_unavailability_that_nobody_paid_for(protocol: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     async with open_provider(protocol, f"http://127.0.0.1:{port}") as provider:
-        assert isinstance(await failure_of(provider), ModelUnavailable)
+        error = await failure_of(provider)
+    assert isinstance(error, ModelUnavailable)
+    assert not isinstance(error, UsageUnknown)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{", b"\x00\xff gibberish\r\n\r\n"]
+)
+async def test_a_connection_that_is_lost_after_the_request_may_have_been_paid_for(protocol: str, answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, open_provider(protocol, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as provider:
+        assert isinstance(await failure_of(provider), UsageUnknown)
+
+
+async def test_a_request_bears_its_key(provider: Provider, standin: StandIn) -> None:
+    await provider.complete(PROMPT)
+    assert standin.ledger.entries()[0]["key"] == "-key"
 
 
 async def test_a_failure_is_never_tried_again_by_the_sdk(provider: Provider, standin: StandIn) -> None:
