@@ -201,7 +201,7 @@ def ticket(
     from ops.tickets import as_text
 
     story = run(read_story(ticket_id, read_settings()))
-    _print(story.as_document() if as_json else {}, as_json, as_text(story))
+    _print(story.as_document() if as_json else {}, as_json, "" if as_json else as_text(story))
 
 
 @app.command()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from contracts.letters import LetterFilter
-    from ops.letters import Asked
+    from ops.service.letters import Asked
 
 dlt_app = typer.Typer(no_args_is_help=True, help="Dead letters: what the agents gave up on.")
 
@@ -49,7 +49,7 @@ def list_(
 ) -> None:
     """Count the dead letters that wait for a person by fingerprint, and show them, longest waiting first."""
     from ops.letter_text import as_lines, listed
-    from ops.letters import WAIT_FOR_A_PERSON, letter_desk
+    from ops.service.letters import WAIT_FOR_A_PERSON, letter_desk
     from ops.settings import read_settings
 
     wanted = _filter(agent, letter, error, fingerprint, tenant, ticket, since, until)
@@ -71,7 +71,7 @@ def show(
 ) -> None:
     """Show a dead letter with its record, in which secrets, cards, addresses and numbers are masked."""
     from ops.letter_text import as_text, shown
-    from ops.letters import letter_desk
+    from ops.service.letters import letter_desk
     from ops.settings import read_settings
 
     async def find() -> dict[str, Any]:
@@ -101,7 +101,7 @@ def redrive(
 ) -> None:
     """Have AGENT try its dead letters again: a blocked ticket goes on from its letter, and what waits follows."""
     from contracts.letters import Act
-    from ops.letters import Asked
+    from ops.service.letters import Asked
 
     wanted = _filter(agent, letter, error, fingerprint, tenant, ticket, since, until)
     _do(wanted, Asked(Act.REDRIVE, by or getpass.getuser(), reason, rate, force), dry_run, as_json)
@@ -125,7 +125,7 @@ def discard(
 ) -> None:
     """Give dead letters of AGENT up for good: what waits behind them follows."""
     from contracts.letters import Act
-    from ops.letters import Asked
+    from ops.service.letters import Asked
 
     if not reason.strip():
         raise typer.BadParameter("say why they are given up", param_hint="--reason")
@@ -137,7 +137,7 @@ def discard(
 def jobs(as_json: Json = False) -> None:
     """Show who redrove and discarded what, the latest first; at most 100."""
     from ops.letter_text import job_line, job_told
-    from ops.letters import letter_desk
+    from ops.service.letters import letter_desk
     from ops.settings import read_settings
 
     async def find() -> list[dict[str, Any]]:
@@ -152,7 +152,7 @@ def jobs(as_json: Json = False) -> None:
 def job(job_id: JobId, as_json: Json = False) -> None:
     """Show a job, and what became of each of its letters."""
     from ops.letter_text import job_with_letters
-    from ops.letters import letter_desk
+    from ops.service.letters import letter_desk
     from ops.settings import read_settings
 
     async def find() -> dict[str, Any]:
@@ -175,7 +175,7 @@ def resume(job_id: JobId, as_json: Json = False) -> None:
 def cancel(job_id: JobId, as_json: Json = False) -> None:
     """Have a job act on no more letters, wherever it runs; what it did stays done."""
     from ops.letter_text import job_with_letters
-    from ops.letters import letter_desk
+    from ops.service.letters import letter_desk
     from ops.settings import read_settings
 
     async def end() -> dict[str, Any]:
@@ -188,7 +188,7 @@ def cancel(job_id: JobId, as_json: Json = False) -> None:
 def _do(wanted: LetterFilter, asked: Asked, dry_run: bool, as_json: bool) -> None:
     """Plan a job, and do it unless it is only to be told."""
     from ops.letter_text import job_with_letters, planned
-    from ops.letters import letter_desk
+    from ops.service.letters import letter_desk
     from ops.settings import read_settings
 
     settings = read_settings()
@@ -207,7 +207,7 @@ def _do(wanted: LetterFilter, asked: Asked, dry_run: bool, as_json: bool) -> Non
 
 async def _worked(job_id: str, settings: Any, stopping: asyncio.Event) -> dict[str, Any]:
     from ops.letter_text import job_with_letters
-    from ops.letters import letter_desk
+    from ops.service.letters import letter_desk
 
     async with letter_desk(settings) as desk:
         return job_with_letters(await desk.work(job_id, stopping))
@@ -232,12 +232,12 @@ def _filter(
     until: str | None,
 ) -> LetterFilter:
     from contracts.letters import LetterFilter
-    from ops.letters import groups_named
     from ops.moments import moment
+    from ops.wiring import agents_named
 
     now = datetime.now(UTC)
     return LetterFilter(
-        groups=groups_named(agent),
+        groups=agents_named(agent),
         letter_ids=frozenset(letters or ()),
         error=error,
         fingerprint=fingerprint,

@@ -34,8 +34,9 @@ def lag(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document a look.")] = False,
 ) -> None:
     """Show which records each agent has not finished, how old they are, and when they will be."""
-    from ops.service.lag import agents_named, lag_now
+    from ops.service.lag import lag_now
     from ops.settings import read_settings
+    from ops.wiring import agents_named
 
     agents, settings = agents_named(agent), read_settings()
     if watch:

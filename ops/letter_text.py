@@ -9,7 +9,7 @@ from typing import Any
 from contracts.letters import Fate, Job, JobLetter, Standing
 from contracts.ports import Record
 from llm.redaction import ALWAYS, BY_SETTING, Masks
-from ops.letters import Found, Told
+from ops.service.letters import Found, Told
 
 _BECAME = {Standing.BLOCKS: "failed_again", Standing.QUEUED: "under_way", Standing.SETTLED: "settled"}
 

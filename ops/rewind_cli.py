@@ -15,7 +15,7 @@ from ops.running import run
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ops.rewind import Rewinding, Rewound
+    from ops.service.rewind import Rewinding, Rewound
 
 
 def rewind(
@@ -34,12 +34,13 @@ def rewind(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
 ) -> None:
     """Have AGENT begin elsewhere in its topic; its workers leave for that and return. What it has settled, it drops."""
-    from ops.rewind import groups_topic, rewinding, target_of
+    from ops.service.rewind import rewinding, target_of
     from ops.settings import read_settings
+    from ops.wiring import wired
 
     if again and not reason.strip():
         raise typer.BadParameter("say why it is decided anew", param_hint="--reason")
-    target = target_of(to, groups_topic(agent), now=datetime.now(UTC))
+    target = target_of(to, wired(agent).reads, now=datetime.now(UTC))
 
     async def move() -> Rewound:
         async with rewinding(agent, read_settings()) as group:

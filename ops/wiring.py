@@ -277,6 +277,14 @@ AGENTS: Mapping[str, Wired] = MappingProxyType(
 """The agents by their names, which are their consumer groups' too. A new agent is one more line."""
 
 
+def agents_named(name: str | None) -> tuple[str, ...]:
+    """The agent of that name, or all of them. Raises Misconfigured: there is none."""
+    if name is None:
+        return tuple(AGENTS)
+    wired(name)
+    return (name,)
+
+
 def wired(name: str) -> Wired:
     """How the agent of a name is made. Raises Misconfigured: there is none."""
     if name not in AGENTS:

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from bus.window import Bound, read_window
 from contracts.errors import Misconfigured, SupportError, Undecodable
 from contracts.events import Event
 from contracts.topics import CATALOGUE, INBOX_OF_GROUP, Topic
+from ops.moments import ago, by_partition
 from ops.replay.answers import NotedRecordings, Till, live_where_missing, recorded_only
 from ops.replay.compare import Compared, compared
 from ops.replay.desks import Staff, staff_of
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
     from agents.prompts import Prompt
 
 _NOBODY = "http://stand-in.invalid"
-_AGO = re.compile(r"-(\d+)([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_OFFSETS = re.compile(r"\d+:\d+(,\d+:\d+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +91,12 @@ def bound(text: str, option: str, now: Callable[[], datetime] = lambda: datetime
     """
     if text in ("earliest", "latest"):
         return Bound(latest=text == "latest")
-    if ago := _AGO.fullmatch(text):
-        return Bound(time=now() - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]]))
+    if at := ago(text, now=now()):
+        return Bound(time=at)
     if text.isdecimal():
         return Bound(offset=int(text))
-    if _OFFSETS.fullmatch(text):
-        return Bound(offsets={int(p): int(o) for p, o in (pair.split(":") for pair in text.split(","))})
+    if (offsets := by_partition(text)) is not None:
+        return Bound(offsets=offsets)
     try:
         time_ = datetime.fromisoformat(text)
     except ValueError:

@@ -16,10 +16,10 @@ from contracts.control import Scale
 from contracts.errors import Misconfigured, Outage, SupportError
 from contracts.ports import Leases, Scales
 from ops.autoscale import Decision, Goal, Lag, Memory, Raise, Room, decide
-from ops.service.lag import AgentLag, Look, agents_named, watching
+from ops.service.lag import AgentLag, Look, watching
 from ops.service.room import rooms
 from ops.settings import PREFIX, AutoscaleSettings, Settings
-from ops.wiring import AGENTS, database, wired
+from ops.wiring import AGENTS, agents_named, database, wired
 from state.leases import PostgresLeases
 from state.scales import PostgresScales
 

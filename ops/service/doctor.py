@@ -7,12 +7,11 @@ from contracts.errors import ModelKeyRefused, SupportError
 from ops.greeting import Greeting, greetings
 from ops.service.doctor_agents import of_agents
 from ops.service.doctor_kafka import of_kafka
-from ops.service.findings import Finding, Severity, ago
+from ops.service.findings import MOST_SKEW_S, Finding, Severity, ago
 from ops.settings import PREFIX, Settings
 from state.redis_calls import RedisCalls, Script
 from state.vitals import Vitals, read_vitals
 
-_MOST_SKEW_S = 2.0
 _OLDEST_OUTBOX_S = 60.0  # the relay publishes within milliseconds
 _OVERDUE_S = 60.0  # the scheduler resumes within a tenth of a second
 _NEEDED = frozenset({"postgres", "migrations", "kafka"})
@@ -101,7 +100,7 @@ def _of_schema(vitals: Vitals) -> Iterator[Finding]:
 def of_clock(whose: str, theirs: datetime, ours: datetime) -> Iterator[Finding]:
     """Whether this machine's clock and another one differ by more than a look takes."""
     skew_s = (ours - theirs).total_seconds()
-    if abs(skew_s) > _MOST_SKEW_S:
+    if abs(skew_s) > MOST_SKEW_S:
         says = f"this machine is {abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} {whose}"
         yield Finding(Severity.WARNING, "clock", says, "run an NTP client on both, such as chronyd")
 

@@ -8,12 +8,11 @@ from bus.groups import groups
 from bus.rights import Operation, Rights
 from contracts.errors import SupportError
 from contracts.topics import CONTROL, Topic, dead_letters_of
-from ops.service.findings import Finding, Severity
+from ops.service.findings import MOST_SKEW_S, Finding, Severity
 from ops.service.topics import UNKNOWN, TopicState, look, states_in
 from ops.settings import PREFIX, Settings
 from ops.wiring import AGENTS, INBOXES, kafka_connection
 
-_MOST_SKEW_S = 2.0
 _READ = frozenset({CONTROL.name} | {name for a, t in INBOXES.items() for name in (t.name, dead_letters_of(t, a).name)})
 
 
@@ -100,7 +99,7 @@ def _inboxes() -> Sequence[str]:
 
 
 def _later_ms() -> int:
-    return int((time.time() + _MOST_SKEW_S) * 1000)
+    return int((time.time() + MOST_SKEW_S) * 1000)
 
 
 def _granting(settings: Settings, operations: Iterable[Operation], on: str) -> str:

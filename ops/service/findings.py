@@ -1,10 +1,9 @@
 """What the doctor finds."""
 
-from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from ops.settings import Settings
+MOST_SKEW_S = 2.0  # between two clocks before it is worth a word
 
 
 class Severity(IntEnum):
@@ -23,9 +22,6 @@ class Finding:
     about: str
     says: str
     mend: str = ""
-
-
-Examine = Callable[[Settings], AsyncIterator[Finding]]
 
 
 def ago(seconds: float) -> str:

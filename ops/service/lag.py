@@ -12,7 +12,6 @@ from bus.codec import Codec
 from bus.groups import Group
 from bus.lag import GroupLag, LagReader, PartitionLag, lag_reader
 from contracts.control import Presence
-from contracts.errors import Misconfigured
 from contracts.ports import Controls
 from ops.service.control import THERE_WITHIN_S
 from ops.settings import Settings
@@ -147,15 +146,6 @@ class AgentLag:
 
 
 Look = Callable[[], Awaitable[Sequence[AgentLag]]]
-
-
-def agents_named(name: str | None) -> Sequence[str]:
-    """The agent of that name, or all of them. Raises Misconfigured: there is none."""
-    if name is None:
-        return tuple(AGENTS)
-    if name not in AGENTS:
-        raise Misconfigured(f"there is no agent {name!r}; the agents are {', '.join(AGENTS)}")
-    return (name,)
 
 
 @contextlib.asynccontextmanager

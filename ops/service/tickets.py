@@ -15,8 +15,6 @@ from state.chronicle import PostgresChronicle, Waits
 from state.past import PastStep, PostgresPast
 from state.postgres_tickets import PostgresTickets
 
-_RANK = (timeline.HANDLED,)  # a step stands before what it did at the same moment
-
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -72,7 +70,8 @@ def in_one_order(
     traces = _traces(entries)
     moments = [*_moments(steps, numbers, entries), *(Moment(one.at, one.what, one.detail) for one in further)]
     traced = [_with_trace(moment, traces) for moment in moments]
-    return sorted(traced, key=lambda one: (one.at, one.what not in _RANK, one.step or 0))
+    # A step stands before what it did at the same moment.
+    return sorted(traced, key=lambda one: (one.at, one.what != timeline.HANDLED, one.step or 0))
 
 
 def _moments(

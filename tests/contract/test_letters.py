@@ -18,8 +18,8 @@ from contracts.letters import Act, Fate, JobStatus, LetterFilter, Standing
 from contracts.ports import Stores
 from contracts.topics import dead_letter_topic
 from ops.letter_text import as_lines, as_text, job_with_letters, listed, shown
-from ops.letters import Asked, Found, LetterDesk, Told
 from ops.service.exclusion import rewinding_alone
+from ops.service.letters import Asked, Found, LetterDesk, Told
 from state.letters import PostgresLetterBook
 from state.memory_letters import MemoryLetterBook
 from state.memory_parking import MemoryParking

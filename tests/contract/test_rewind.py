@@ -21,9 +21,9 @@ from contracts.events import Event, Pause
 from contracts.letters import Act, Job
 from contracts.ports import absence_lease
 from contracts.topics import TICKETS
-from ops.rewind import Outlook, Rewinding, target_of
 from ops.service.absence import SentAway
 from ops.service.exclusion import job_lease
+from ops.service.rewind import Outlook, Rewinding, target_of
 from state.memory_letters import MemoryLetterBook
 from state.memory_parking import MemoryParking
 from state.rewinds import MemoryRewinds

@@ -15,7 +15,8 @@ from contracts.control import Mode, Presence
 from contracts.errors import Misconfigured
 from ops import lag_cli
 from ops.cli import app
-from ops.service.lag import AgentLag, Gauges, agents_named
+from ops.service.lag import AgentLag, Gauges
+from ops.wiring import agents_named
 
 NOW_S = 1_700_000_000.0
 WORKER = Presence(

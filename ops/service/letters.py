@@ -330,10 +330,3 @@ async def letter_desk(settings: Settings) -> AsyncIterator[LetterDesk]:
             publisher,
             INBOXES,
         )
-
-
-def groups_named(agent: str | None) -> tuple[str, ...]:
-    """The agents that are meant: one, or all. Raises SupportError: there is no such agent."""
-    if agent is not None and agent not in INBOXES:
-        raise SupportError(f"there is no agent {agent!r}; the agents are {', '.join(INBOXES)}")
-    return (agent,) if agent else tuple(INBOXES)

@@ -1,7 +1,6 @@
 """Rewinding a group: what it would handle again, what the inbox drops of that, and the move."""
 
 import contextlib
-import re
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +13,12 @@ from contracts.letter_ports import LetterBook
 from contracts.ports import Leases, Record, TicketStore, Wanted
 from contracts.rewinds import NotedRewind, Rewinds
 from contracts.topics import Topic
-from ops.moments import moment
+from ops.moments import by_partition, moment
 from ops.service.absence import SentAway
 from ops.service.anew import Anew, in_batches, require_decides
 from ops.service.exclusion import rewinding_alone
 from ops.settings import Settings
-from ops.wiring import INBOXES, database, kafka_connection
+from ops.wiring import INBOXES, database, kafka_connection, wired
 from state.controls import PostgresControls
 from state.leases import PostgresLeases
 from state.letters import PostgresLetterBook
@@ -27,7 +26,6 @@ from state.postgres_tickets import PostgresTickets
 from state.rewinds import PostgresRewinds
 
 _TO_LEAVE_S = 20.0  # beyond the drain time-out: for workers to hear of it, and for Kafka to give up on those that died
-_OFFSETS = re.compile(r"\d+:\d+(,\d+:\d+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +128,8 @@ class Rewinding:
 
 @contextlib.asynccontextmanager
 async def rewinding(group: str, settings: Settings) -> AsyncIterator[Rewinding]:
-    """What rewinds an agent's group. Raises SupportError: there is no such agent."""
-    topic, connection = groups_topic(group), kafka_connection(settings.kafka)
+    """What rewinds an agent's group. Raises Misconfigured: there is no such agent."""
+    topic, connection = wired(group).reads, kafka_connection(settings.kafka)
     limit_s = settings.agents.drain_timeout_s + _TO_LEAVE_S
     async with database(settings) as pool, offsets_of(connection, group, topic.name) as offsets:
         leases = PostgresLeases(pool)
@@ -148,13 +146,6 @@ async def rewinding(group: str, settings: Settings) -> AsyncIterator[Rewinding]:
         )
 
 
-def groups_topic(group: str) -> Topic:
-    """The topic an agent's group reads. Raises SupportError: there is no such agent."""
-    if group not in INBOXES:
-        raise SupportError(f"there is no agent {group!r}; the agents are {', '.join(INBOXES)}")
-    return INBOXES[group]
-
-
 def target_of(given: str, topic: Topic, *, now: datetime) -> Target:
     """Where to: earliest, latest, PARTITION:OFFSET,…, a time, or how long ago. Raises SupportError: none of these."""
     text = given.strip()
@@ -162,8 +153,8 @@ def target_of(given: str, topic: Topic, *, now: datetime) -> Target:
         return "earliest"
     if text == "latest":
         return "latest"
-    if _OFFSETS.fullmatch(text):
-        return {int(one): int(offset) for one, _, offset in (pair.partition(":") for pair in text.split(","))}
+    if (offsets := by_partition(text)) is not None:
+        return offsets
     at, kept = moment(text, now=now), timedelta(milliseconds=topic.retention_ms)
     if at > now:
         raise SupportError(f"{given} has not come yet; `--to latest` is as far as it goes")
