@@ -6,13 +6,13 @@ Exit codes of `eval`: 0 passed, or inconclusive; 1 failed; 2 a file or an option
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ops import cli
+from ops.printing import Json, print_found
 from ops.running import run, told_in_a_sentence
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ def switchyard() -> typer.Typer:
 
 
 @evals_app.command()
-def triage(
-    data: Data, as_json: cli.Json = False, baseline: Baseline = None, write_baseline: WriteBaseline = None
-) -> None:
+def triage(data: Data, as_json: Json = False, baseline: Baseline = None, write_baseline: WriteBaseline = None) -> None:
     """Labels of tickets with a known label."""
     _score("triage", data, None, as_json, baseline, write_baseline)
 
@@ -57,7 +55,7 @@ def triage(
 def guard(
     data: Data,
     shop: Shop,
-    as_json: cli.Json = False,
+    as_json: Json = False,
     baseline: Baseline = None,
     write_baseline: WriteBaseline = None,
 ) -> None:
@@ -69,7 +67,7 @@ def guard(
 def injection(
     data: Data,
     shop: Shop,
-    as_json: cli.Json = False,
+    as_json: Json = False,
     baseline: Baseline = None,
     write_baseline: WriteBaseline = None,
 ) -> None:
@@ -79,7 +77,7 @@ def injection(
 
 @evals_app.command()
 def retrieval(
-    data: Data, as_json: cli.Json = False, baseline: Baseline = None, write_baseline: WriteBaseline = None
+    data: Data, as_json: Json = False, baseline: Baseline = None, write_baseline: WriteBaseline = None
 ) -> None:
     """Passages found for questions whose passages are known, beside BM25."""
     _score("retrieval", data, None, as_json, baseline, write_baseline)
@@ -95,7 +93,7 @@ def cases(
     suffix: Annotated[str, typer.Option(help="Appended to ticket ids, so that a second run is of new tickets.")] = "",
     timeout_s: Annotated[float, typer.Option(min=1, help="How long to wait for a running system's outcomes.")] = 300,
     judge: Judge = False,
-    as_json: cli.Json = False,
+    as_json: Json = False,
     baseline: Baseline = None,
     write_baseline: WriteBaseline = None,
 ) -> None:
@@ -137,7 +135,7 @@ def _report(
     if write_baseline:
         store(write_baseline, scores)
     document = {**scores.figures, "notes": list(scores.notes), **judgement.as_document()}
-    print(json.dumps(document, ensure_ascii=False) if as_json else as_text(scores, judgement), flush=True)
+    print_found(document, as_json, as_text(scores, judgement))
     raise typer.Exit(1 if judgement.verdict is Verdict.FAIL else 0)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ops.printing import Json, print_found
 from ops.running import run, until_signalled
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def autoscale(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --run: log decisions, and change nothing.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show each change with what it was decided from.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="With --explain: so many changes.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show how many workers are right for each agent and why; with --run, be the one who decides that."""
     if run_:
@@ -44,7 +44,7 @@ def _run(agent: str | None, dry_run: bool, as_json: bool) -> None:
     from ops.telemetry import log_to_stderr
 
     def ready() -> None:
-        _print({"ready": "autoscaler"}, as_json, "the autoscaler is at work" + ", and keeps nothing" * dry_run)
+        print_found({"ready": "autoscaler"}, as_json, "the autoscaler is at work" + ", and keeps nothing" * dry_run)
 
     log_to_stderr("autoscaler", logging.INFO)
     settings = read_settings()
@@ -60,7 +60,7 @@ def _explain(agent: str | None, limit: int, as_json: bool) -> None:
     from ops.settings import read_settings
 
     decided = run(scaling.decisions(agent, read_settings(), limit=limit))
-    _print([asdict(scale) for scale in decided], as_json, "\n".join(_lines(decided, explain=True)))
+    print_found([asdict(scale) for scale in decided], as_json, "\n".join(_lines(decided, explain=True)))
 
 
 def _show_all(as_json: bool) -> None:
@@ -69,7 +69,7 @@ def _show_all(as_json: bool) -> None:
 
     found = run(autoscaling.advices(read_settings()))
     text = "\n".join(_lines(found, explain=False)) or "nobody looked yet: `switchyard autoscale --run` does"
-    _print([asdict(scale) for scale in found], as_json, text)
+    print_found([asdict(scale) for scale in found], as_json, text)
 
 
 def _show(agent: str, as_json: bool) -> None:
@@ -78,7 +78,7 @@ def _show(agent: str, as_json: bool) -> None:
 
     found = run(autoscaling.advice(agent, read_settings()))
     lines = [f"{found.agent}: {found.workers} workers: {found.reason}", *_inputs(found.inputs)]
-    _print(found.as_document(), as_json, "\n".join(lines))
+    print_found(found.as_document(), as_json, "\n".join(lines))
 
 
 def _lines(scales: Sequence[Scale], *, explain: bool) -> Iterator[str]:
@@ -91,7 +91,3 @@ def _lines(scales: Sequence[Scale], *, explain: bool) -> Iterator[str]:
 
 def _inputs(inputs: Mapping[str, Any]) -> Iterator[str]:
     return (f"    {name:<16} {value}" for name, value in inputs.items())
-
-
-def _print(document: object, as_json: bool, text: str) -> None:
-    print(json.dumps(document, default=str, ensure_ascii=False) if as_json else text, flush=True)

@@ -6,11 +6,10 @@ fault; 70 the engine gave up; 130 interrupted; 143 terminated at once.
 
 from __future__ import annotations
 
-import json
 import logging
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,6 +19,7 @@ from ops.dlt_cli import dlt_app
 from ops.doctor_cli import doctor_app
 from ops.lag_cli import lag_app
 from ops.policy_cli import policy_app
+from ops.printing import Json, open_console, print_found
 from ops.replay_cli import replay, replay_from
 from ops.review_cli import review_app
 from ops.rewind_cli import rewind
@@ -27,9 +27,6 @@ from ops.running import run, told_in_a_sentence, until_signalled
 from ops.scaling_cli import scaling_app
 from ops.topics_cli import topics_app
 from ops.triage_cli import triage_app
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 shop_app = typer.Typer(no_args_is_help=True, help="The shop's customers, orders, products and policy.")
@@ -47,7 +44,6 @@ app.add_typer(doctor_app)
 app.add_typer(dlt_app, name="dlt")
 app.command()(rewind)
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="A fixed port; else a free one, kept for next time.")]
 DEFAULT_DATA_DIR = Path(".switchyard")
 
@@ -65,18 +61,6 @@ def main() -> None:
     """Run a command; an error of ours is one sentence on standard error."""
     with told_in_a_sentence():
         app()
-
-
-def _console(to_stderr: bool) -> Console:
-    """A console that is wide enough for tables where no terminal says how wide it is."""
-    from rich.console import Console
-
-    console = Console(stderr=to_stderr)
-    return console if console.is_terminal else Console(stderr=to_stderr, width=150)
-
-
-def _print(document: object, as_json: bool, text: str) -> None:
-    print(json.dumps(document, default=str, ensure_ascii=False) if as_json else text, flush=True)
 
 
 @app.callback()
@@ -108,7 +92,7 @@ def up(
 
     def ready(addresses: dict[str, str]) -> None:
         text = "\n".join(f"{name:<9}{address}" for name, address in addresses.items())
-        _print(addresses, as_json, f"Switchyard is up.\n{text}\nStop it with Ctrl-C.")
+        print_found(addresses, as_json, f"Switchyard is up.\n{text}\nStop it with Ctrl-C.")
 
     run(until_signalled(lambda stopping: serve(data_dir, ports, demo_shop, stopping, ready)))
 
@@ -118,9 +102,9 @@ def demo(as_json: Json = False) -> None:
     """Run the sample tickets through a fresh embedded stack and show what became of each."""
     from ops.demo.run import run_demo
 
-    report = run(until_signalled(lambda stopping: run_demo(stopping, _console(as_json))))
+    report = run(until_signalled(lambda stopping: run_demo(stopping, open_console(to_stderr=as_json))))
     if as_json:
-        _print(report.as_dict(), True, "")
+        print_found(report.as_dict(), True, "")
     raise typer.Exit(0 if report.passed else 1)
 
 
@@ -146,7 +130,7 @@ def _run_one(agent: str, as_json: bool) -> None:
     from ops.work import work
 
     def ready() -> None:
-        _print({"ready": agent}, as_json, f"{agent} is ready")
+        print_found({"ready": agent}, as_json, f"{agent} is ready")
 
     log_to_stderr(agent, logging.INFO)
     trace_records()
@@ -160,7 +144,7 @@ def _run_several(agent: str, count: int, as_json: bool) -> None:
     from ops.telemetry import log_to_stderr
 
     def ready() -> None:
-        _print({"ready": agent, "workers": count}, as_json, f"{count} workers of {agent} are ready")
+        print_found({"ready": agent, "workers": count}, as_json, f"{count} workers of {agent} are ready")
 
     async def keep_up() -> None:
         workers = Workers(program(agent, settings), count)
@@ -178,7 +162,7 @@ def publish(file: Annotated[Path, typer.Argument(help="One ticket a line, as JSO
     from ops.settings import read_settings
 
     count = run(publish_file(file, read_settings()))
-    _print({"published": count}, as_json, f"published {count} tickets")
+    print_found({"published": count}, as_json, f"published {count} tickets")
 
 
 @app.command()
@@ -201,7 +185,7 @@ def ticket(
     from ops.tickets import as_text
 
     story = run(read_story(ticket_id, read_settings()))
-    _print(story.as_document() if as_json else {}, as_json, "" if as_json else as_text(story))
+    print_found(story.as_document() if as_json else {}, as_json, "" if as_json else as_text(story))
 
 
 @app.command()
@@ -218,9 +202,9 @@ def cost(
 
     report = run(read_costs(by.value, since, until, ticket, read_settings()))
     if as_json:
-        _print(report.as_document(), True, "")
+        print_found(report.as_document(), True, "")
     else:
-        _console(False).print(as_table(report))
+        open_console().print(as_table(report))
 
 
 @shop_app.command("load")
@@ -236,7 +220,7 @@ def shop_load(
     from ops.shops import load_directory
 
     counts = run(load_directory(directory, tenant, read_settings()))
-    _print(counts, as_json, ", ".join(f"{count} {what}" for what, count in counts.items()))
+    print_found(counts, as_json, ", ".join(f"{count} {what}" for what, count in counts.items()))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import getpass
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.printing import Json, print_found
 from ops.running import run
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ OneWorker = Annotated[str | None, typer.Option("--worker", help="This worker alo
 By = Annotated[str, typer.Option("--by", help="Who orders it; the name you are logged in with if left out.")]
 Reason = Annotated[str, typer.Option(help="Why; kept with the order.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say who would be asked, and ask nobody.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
 @control_app.command()
@@ -97,7 +96,7 @@ def _give(order: ControlOrder, dry_run: bool, as_json: bool) -> None:
     from ops.settings import read_settings
 
     given = run(give(order, read_settings(), dry_run=dry_run))
-    print(json.dumps(given.as_document(), ensure_ascii=False) if as_json else _as_text(given), flush=True)
+    print_found(given.as_document(), as_json, _as_text(given))
     raise typer.Exit(0 if given.is_done else 1)
 
 

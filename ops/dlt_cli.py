@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import getpass
-import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ops.printing import Json, print_found
 from ops.running import run, until_signalled
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 dlt_app = typer.Typer(no_args_is_help=True, help="Dead letters: what the agents gave up on.")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 By = Annotated[str, typer.Option("--by", help="Who asks for it; the name you are logged in with if left out.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, as `jobs` shows it.")]
 Error = Annotated[str | None, typer.Option(help="Failed with this class of error alone: Undecodable, ContractBroken.")]
@@ -60,7 +59,7 @@ def list_(
         return listed([one for one in found if every or one.standing in WAIT_FOR_A_PERSON], limit)
 
     document = run(find())
-    _print(document, as_json, "" if as_json else as_lines(document))
+    print_found(document, as_json, "" if as_json else as_lines(document))
 
 
 @dlt_app.command()
@@ -79,7 +78,7 @@ def show(
             return shown(*await desk.find(letter), raw=raw)
 
     document = run(find())
-    _print(document, as_json, "" if as_json else as_text(document))
+    print_found(document, as_json, "" if as_json else as_text(document))
 
 
 @dlt_app.command()
@@ -145,7 +144,7 @@ def jobs(as_json: Json = False) -> None:
             return [job_told(job) for job in await desk.jobs()]
 
     found = run(find())
-    _print(found, as_json, "\n".join(map(job_line, found)) or "no jobs")
+    print_found(found, as_json, "\n".join(map(job_line, found)) or "no jobs")
 
 
 @dlt_app.command()
@@ -216,7 +215,7 @@ async def _worked(job_id: str, settings: Any, stopping: asyncio.Event) -> dict[s
 def _print_job(document: dict[str, Any], as_json: bool) -> None:
     from ops.letter_text import job_line
 
-    _print(document, as_json, job_line(document))
+    print_found(document, as_json, job_line(document))
     if document.get("status") == "running":
         typer.echo(f"not done; go on with `switchyard dlt resume {document['job_id']}`", err=True)
 
@@ -246,7 +245,3 @@ def _filter(
         since=moment(since, now=now) if since else None,
         until=moment(until, now=now) if until else None,
     )
-
-
-def _print(document: object, as_json: bool, text: str) -> None:
-    print(json.dumps(document, default=str, ensure_ascii=False) if as_json else text, flush=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated
-
 import typer
 
+from ops.printing import Json, print_json
 from ops.running import run
 
 doctor_app = typer.Typer()
@@ -16,7 +14,7 @@ _MARKS = ("ok", "warning", "FAULT")
 
 @doctor_app.command()
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Look at Kafka, PostgreSQL, Redis, models, topics and agents; exit 0: all is well, 1: warnings, 3: faults."""
     from ops.service.doctor import examine
@@ -29,7 +27,7 @@ def doctor(
             {"severity": one.severity.name.lower(), "about": one.about, "says": one.says, "mend": one.mend or None}
             for one in findings
         ]
-        print(json.dumps(rows, ensure_ascii=False), flush=True)
+        print_json(rows)
     else:
         for one in findings:
             mend = f"\n         {one.mend}" if one.mend else ""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.printing import open_console, print_json
 from ops.running import run, until_signalled
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from bus.lag import PartitionLag
@@ -58,21 +57,14 @@ async def _watch(agents: Sequence[str], raw: bool, as_json: bool, stopping: asyn
 
 def _print(lags: Sequence[AgentLag], raw: bool, as_json: bool) -> None:
     if as_json:
-        print(json.dumps([lag.as_document() for lag in lags], default=str, ensure_ascii=False), flush=True)
+        print_json([lag.as_document() for lag in lags])
         return
-    console = _console()
+    console = open_console()
     if console.is_terminal:
         console.clear()
     for lag in lags:
         console.print(_headline(lag), soft_wrap=not console.is_terminal)
         console.print(_table(lag, raw))
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(width=180, highlight=False)
 
 
 def _headline(lag: AgentLag) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.printing import Json, print_found
 from ops.running import run
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 policy_app = typer.Typer(no_args_is_help=True, help="The policy that agents go by, in versions.")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Tenant = Annotated[str | None, typer.Option(help="Whose policy it is, where SWITCHYARD_TENANTS names several.")]
 
 
@@ -36,7 +35,7 @@ def load(
 
     loaded = run(load_policy(directory, tenant, read_settings()))
     told = "is now in force" if loaded["changed"] else "was in force before: nothing is changed"
-    _print(loaded, as_json, f"version {loaded['version'][:12]} of {loaded['passages']} passages {told}")
+    print_found(loaded, as_json, f"version {loaded['version'][:12]} of {loaded['passages']} passages {told}")
 
 
 @policy_app.command("list")
@@ -50,7 +49,7 @@ def list_(tenant: Tenant = None, as_json: Json = False) -> None:
         f"{v.version[:12]}  {v.loaded_at:%Y-%m-%d %H:%M} UTC  {v.passages:>5} passages{'  in force' * v.in_force}"
         for v in versions
     ]
-    _print([asdict(v) for v in versions], as_json, "\n".join(lines) or "no policy was loaded")
+    print_found([asdict(v) for v in versions], as_json, "\n".join(lines) or "no policy was loaded")
 
 
 @policy_app.command("show")
@@ -65,7 +64,7 @@ def show(
 
     found, passages = run(read_passages(version, tenant, read_settings()))
     document = {"version": found, "passages": [passage.model_dump() for passage in passages]}
-    _print(document, as_json, f"version {found[:12]}\n\n{_as_text(passages)}")
+    print_found(document, as_json, f"version {found[:12]}\n\n{_as_text(passages)}")
 
 
 @policy_app.command("search")
@@ -80,12 +79,8 @@ def search(
     from ops.settings import read_settings
 
     passages = run(search_policy(text, limit, tenant, read_settings()))
-    _print([passage.model_dump() for passage in passages], as_json, _as_text(passages) or "no policy was loaded")
+    print_found([passage.model_dump() for passage in passages], as_json, _as_text(passages) or "no policy was loaded")
 
 
 def _as_text(passages: Sequence[Passage]) -> str:
     return "\n\n".join(f"[{passage.id}] {passage.heading}\n{passage.text}" for passage in passages)
-
-
-def _print(document: object, as_json: bool, text: str) -> None:
-    print(json.dumps(document, default=str, ensure_ascii=False) if as_json else text, flush=True)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.printing import Json, open_console, print_json
 from ops.running import FAILED, run
 
 if TYPE_CHECKING:
     from ops.replay.report import Report
     from ops.replay.service import Candidate
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 PromptFile = Annotated[Path | None, typer.Option("--prompt", help="In place of the prompt of the agent it names.")]
 Model = Annotated[str | None, typer.Option("--model", help="provider:model for every paid tier; needs --live-model.")]
 Version = Annotated[str | None, typer.Option("--agent-version", help="Refuse to run unless the code here has it.")]
@@ -65,18 +64,15 @@ def replay_from(ticket_id: str, step: str, as_json: bool) -> None:
 
 def show(report: Report, html: Path | None, fail_on_diff: bool, as_json: bool) -> None:
     """Print a report, write its page, and exit as it says."""
-    from rich.console import Console
-
     from ops.replay.page import as_html
     from ops.replay.report import as_table
 
     if html is not None:
         html.write_text(as_html(report), encoding="utf-8")
     if as_json:
-        print(json.dumps(report.as_document(), default=str, ensure_ascii=False), flush=True)
+        print_json(report.as_document())
     else:
-        console = Console()
-        (console if console.is_terminal else Console(width=150)).print(as_table(report))
+        open_console().print(as_table(report))
     if not report.is_complete or (fail_on_diff and report.has_differences):
         raise typer.Exit(FAILED)
 

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
+from ops.printing import Json, print_found
 from ops.running import run
 
 review_app = typer.Typer(no_args_is_help=True, help="What waits for a person: the evidence, and the decision.")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 ReviewId = Annotated[str, typer.Argument(metavar="REVIEW", help="A review's id, as `list` shows it.")]
 By = Annotated[str, typer.Option("--by", help="Who decides; the name you are logged in with if left out.")]
 
@@ -60,7 +60,7 @@ def list_(
         older_than_s=age_in_s(older_than),
     )
     reviews = run(list_reviews(wanted, read_settings()))
-    _print(reviews, as_json, as_lines(reviews))
+    print_found(reviews, as_json, as_lines(reviews))
 
 
 @review_app.command()
@@ -71,7 +71,7 @@ def show(review: ReviewId, as_json: Json = False) -> None:
     from ops.settings import read_settings
 
     shown = run(show_review(review, read_settings()))
-    _print(shown, as_json, as_text(shown))
+    print_found(shown, as_json, as_text(shown))
 
 
 @review_app.command()
@@ -127,7 +127,7 @@ def _decide(review_id: str, decision: str, by: str, as_json: bool, **more: Any) 
 
     who = by or getpass.getuser()
     now = run(decide_review(review_id, lambda review: decision_of(review, decision, who, **more), read_settings()))
-    _print(now, as_json, f"{now['review_id']}: {decision.replace('_', ' ')} by {who}; ticket {now['ticket_id']}")
+    print_found(now, as_json, f"{now['review_id']}: {decision.replace('_', ' ')} by {who}; ticket {now['ticket_id']}")
 
 
 def _changes(given: str) -> dict[str, Any]:
@@ -138,7 +138,3 @@ def _changes(given: str) -> dict[str, Any]:
     if not isinstance(changes, dict):
         raise typer.BadParameter("is no JSON object", param_hint="--change")
     return changes
-
-
-def _print(document: object, as_json: bool, text: str) -> None:
-    print(json.dumps(document, default=str, ensure_ascii=False) if as_json else text, flush=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import getpass
-import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.printing import Json, print_found
 from ops.running import run
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def rewind(
     by: Annotated[str, typer.Option("--by", help="Who asks; the name you are logged in with if left out.")] = "",
     reason: Annotated[str, typer.Option(help="Why, for the book.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Have AGENT begin elsewhere in its topic; its workers leave for that and return. What it has settled, it drops."""
     from ops.service.rewind import rewinding, target_of
@@ -51,7 +51,7 @@ def rewind(
             return await group.done(target, partition or (), by=asked, reason=reason, again=again)
 
     rewound = run(move())
-    print(json.dumps(asdict(rewound)) if as_json else _as_text(rewound), flush=True)
+    print_found(asdict(rewound), as_json, _as_text(rewound))
 
 
 async def _warn(group: Rewinding) -> None:

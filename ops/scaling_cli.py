@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import getpass
-import json
 import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ops.printing import Json, print_found
 from ops.running import run, until_signalled
 
 scaling_app = typer.Typer()
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
 @scaling_app.command()
@@ -34,7 +32,7 @@ def scale(
     scaled = run(scaling.scale(agent, workers, read_settings(), by=who, reason=reason, dry_run=dry_run))
     before = "as many as the supervisor starts at first" if scaled.before is None else str(scaled.before)
     verb = "would have" if dry_run else "is to have"
-    _print(scaled.as_document(), as_json, f"{agent} {verb} {workers} workers; it was to have {before}")
+    print_found(scaled.as_document(), as_json, f"{agent} {verb} {workers} workers; it was to have {before}")
 
 
 @scaling_app.command()
@@ -51,12 +49,8 @@ def supervise(
     from ops.telemetry import log_to_stderr
 
     def looked() -> None:
-        _print({"ready": "supervisor"}, as_json, "the supervisor is at work")
+        print_found({"ready": "supervisor"}, as_json, "the supervisor is at work")
 
     log_to_stderr("supervisor", logging.INFO)
     settings = read_settings()
     run(until_signalled(lambda stopping: scaling.supervise(folder.resolve(), workers, settings, stopping, looked)))
-
-
-def _print(document: object, as_json: bool, text: str) -> None:
-    print(json.dumps(document, default=str, ensure_ascii=False) if as_json else text, flush=True)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.printing import Json, open_console, print_json
 from ops.running import run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rich.console import Console
     from rich.table import Table
 
     from bus.admin import TopicChange
     from ops.service.topics import TopicDetail, TopicState
 
 topics_app = typer.Typer(no_args_is_help=True, help="The cluster's topics against the catalogue.")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
 @topics_app.command("list")
@@ -31,9 +28,9 @@ def list_(as_json: Json = False) -> None:
 
     states = run(listed(read_settings()))
     if as_json:
-        _print_json([state.as_document() for state in states])
+        print_json([state.as_document() for state in states])
     else:
-        _console().print(_table(states))
+        open_console().print(_table(states))
 
 
 @topics_app.command()
@@ -46,7 +43,7 @@ def describe(
 
     detail = run(described(topic, read_settings()))
     if as_json:
-        _print_json(detail.as_document())
+        print_json(detail.as_document())
     else:
         _describe(detail)
 
@@ -90,22 +87,11 @@ def _count(asked: str) -> tuple[str, int]:
 
 def _print_changes(changes: Sequence[TopicChange], as_json: bool) -> None:
     if as_json:
-        _print_json([{"topic": change.topic, "change": change.change} for change in changes])
+        print_json([{"topic": change.topic, "change": change.change} for change in changes])
         return
     width = max((len(change.topic) for change in changes), default=0)
     lines = [f"{change.topic:<{width}}  {change.change}" for change in changes]
     print("\n".join(lines) or "as the catalogue says", flush=True)
-
-
-def _print_json(document: object) -> None:
-    print(json.dumps(document, default=str, ensure_ascii=False), flush=True)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(width=180, highlight=False)
 
 
 def _table(states: Sequence[TopicState]) -> Table:
@@ -139,7 +125,7 @@ def _odd(state: TopicState) -> Sequence[str]:
 
 
 def _describe(detail: TopicDetail) -> None:
-    state, console = detail.state, _console()
+    state, console = detail.state, open_console()
     about = state.wanted.about if state.wanted else "nothing that this version knows"
     console.print(f"{state.name}: {about}", soft_wrap=True)
     for odd in _odd(state):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from ops.printing import Json, print_found
+
 triage_app = typer.Typer(no_args_is_help=True, help="The local classifier: triage without a paid call.")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Files = Annotated[list[Path], typer.Argument(help='JSONL files: {"text": …, "label": …} a line.')]
 _DEFAULT_OUT = Path(".switchyard/triage.safetensors")
 
@@ -33,7 +33,7 @@ def train_command(
     out.write_bytes(learned.saved())
     report = of_validation(validation) | {"sure_at": round(learned.sure_at, 4), "digest": learned.digest}
     report |= {"artefact": str(out), "features": learned.features}
-    _print(report, as_json, f"{out}: learned from {report['n']} texts, cross-validated:\n{as_text(report)}")
+    print_found(report, as_json, f"{out}: learned from {report['n']} texts, cross-validated:\n{as_text(report)}")
 
 
 @triage_app.command("test")
@@ -50,8 +50,4 @@ def try_command(
     chosen = chosen_classifier(read_settings().llm, model)
     features = features_at_hand()
     report = of_file(file, load_classifier(chosen, features), features) | {"model": chosen}
-    _print(report, as_json, f"{chosen} on {file}:\n{as_text(report)}")
-
-
-def _print(report: dict[str, Any], as_json: bool, text: str) -> None:
-    print(json.dumps(report, ensure_ascii=False) if as_json else text, flush=True)
+    print_found(report, as_json, f"{chosen} on {file}:\n{as_text(report)}")
