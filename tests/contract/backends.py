@@ -65,7 +65,7 @@ def on_postgres(pool: asyncpg.Pool) -> Backend:
     return Backend(postgres_stores(pool), let_pass)
 
 
-async def until(condition: Callable[[], Awaitable[bool]], limit_s: float = 10) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], limit_s: float = 60) -> None:
     """Return as soon as the condition holds; fail when it does not in time."""
     began = time.monotonic()
     while not await condition():

@@ -114,14 +114,14 @@ async def test_all_budgets_grant_or_none_does(purse: Purse) -> None:
 async def test_the_hold_of_a_dead_worker_lapses(purse: Purse) -> None:
     assert await purse.reserve("c1", hold("0.9", lease_s=0.3)) == Granted()
     assert await purse.reserve("c2", hold("0.9")) == Busy(DOLLAR)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while await purse.reserve("c2", hold("0.9")) != Granted():
             await asyncio.sleep(0.02)
 
 
 async def test_a_call_that_settles_after_its_lease_is_counted_all_the_same(purse: Purse) -> None:
     await purse.reserve("c1", hold("0.9", lease_s=0.1))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while await purse.reserve("c2", hold("0.2")) != Granted():
             await asyncio.sleep(0.02)
     await purse.settle("c1", hold("0.9", lease_s=0.1), "0.9")
@@ -132,7 +132,7 @@ async def test_a_hold_whose_settling_got_lost_is_settled_by_the_book_when_its_le
     await purse.reserve("c1", hold("0.9", lease_s=0.2))
     await purse.settle("c1", hold("0.9", lease_s=0.2), "0.9", Budget("day", "elsewhere", "2026-01-01", None, None))
     assert await purse.reserve("c2", hold("0.2")) == Busy(DOLLAR)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while await purse.reserve("c2", hold("0.2")) == Busy(DOLLAR):
             await asyncio.sleep(0.02)
     assert await purse.reserve("c2", hold("0.11")) == Spent(DOLLAR)

@@ -63,7 +63,7 @@ class KeyLimitsContract:
         verdict = await pool.acquire("c5", CALL, lease_s=60)
         assert isinstance(verdict, NoKey)
         assert 0 < verdict.wait_s <= 0.3
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await pool.acquire("c5", CALL, lease_s=60) != KeyGranted(1):
                 await asyncio.sleep(0.02)
 
@@ -115,7 +115,7 @@ class KeyLimitsContract:
             await pool.acquire(f"c{number}", CALL, lease_s=60)
             await pool.settle(f"c{number}", 0, CALL, CALL)
         assert await pool.share_used() == pytest.approx(1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await pool.share_used() != 0:
                 await asyncio.sleep(0.02)
 
@@ -190,7 +190,7 @@ class TestOnRedis(KeyLimitsContract):
         pool = limits(keys=1, a_minute=Load(output_tokens=100))
         await pool.acquire("c1", CALL, lease_s=0.2)
         assert await pool.share_used() == pytest.approx(0.5)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await pool.share_used() != 0:
                 await asyncio.sleep(0.02)
 
@@ -198,6 +198,6 @@ class TestOnRedis(KeyLimitsContract):
         pool = limits(keys=1, a_minute=Load(output_tokens=60))
         await pool.acquire("c1", CALL, lease_s=0.2)
         assert isinstance(await pool.acquire("c2", CALL, lease_s=60), KeyWait)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not isinstance(await pool.acquire("c2", CALL, lease_s=60), KeyGranted):
                 await asyncio.sleep(0.02)

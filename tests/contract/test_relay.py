@@ -28,7 +28,7 @@ pytestmark = pytest.mark.kafka
 TIMEOUT_S = 2.0
 LEASE_S = 1.5
 OUT_OF_ORDER_SEQUENCE = 45
-LIMIT_S = 30
+LIMIT_S = 60
 
 
 @dataclass

@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.redis,
     pytest.mark.system,
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.timeout(150, func_only=True),
+    pytest.mark.timeout(300, func_only=True),
 ]
 
 

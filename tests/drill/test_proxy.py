@@ -14,7 +14,7 @@ from tests.drill import taps
 from tests.drill.proxy import Proxy, Tap, proxying
 from tests.drill.taps import Asked, KafkaMischief, KafkaTap, PostgresMischief, PostgresTap
 
-LIMIT_S = 5.0
+LIMIT_S = 30.0
 
 
 class Echo:

@@ -24,7 +24,7 @@ from tests.services.reaper import Reaper
 AGENTS = ("triage", "lookup", "reasoning", "effects")
 
 
-async def until(condition: Callable[[], Awaitable[bool]], what: str, limit_s: float = 60) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], what: str, limit_s: float = 120) -> None:
     """Return once the condition holds; fail saying what did not come about."""
     began = time.monotonic()
     while not await condition():
@@ -62,7 +62,7 @@ class Process:
         """End it as a crash would."""
         self.child.send_signal(signal.SIGKILL)
 
-    async def drain(self, limit_s: float = 30) -> int:
+    async def drain(self, limit_s: float = 60) -> int:
         """Ask it to stop, and return its exit code."""
         if self.child.returncode is None:
             self.child.send_signal(signal.SIGTERM)
@@ -119,7 +119,7 @@ class System:
         await self._until_says(process, process.log, '{"ready"')
         return process
 
-    async def run(self, *arguments: str, limit_s: float = 60) -> tuple[int, str]:
+    async def run(self, *arguments: str, limit_s: float = 120) -> tuple[int, str]:
         """Run a command to its end; returns its exit code and all it wrote."""
         process = await self._switchyard(*arguments)
         return await asyncio.wait_for(process.child.wait(), limit_s), process.log.read_text()

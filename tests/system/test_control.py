@@ -15,7 +15,7 @@ from bus.publisher import Publisher
 from tests.services.reaper import Reaper
 from tests.system.kit import Process, System, system, until, with_fresh_topics
 
-pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(600)]
 
 
 RETURN = "I want to return the lamp that I bought last week and have my money back."
@@ -50,6 +50,19 @@ async def ordered(started: System, *arguments: str) -> tuple[int, dict[str, Any]
     return code, json.loads(line)
 
 
+async def obeyed(started: System, *arguments: str) -> dict[str, Any]:
+    """What an order came to that every worker carried out; it is safe to repeat, and a busy machine may be late."""
+    told: dict[str, Any] = {}
+
+    async def carried_out() -> bool:
+        code, document = await ordered(started, *arguments)
+        told.update(document)
+        return code == 0
+
+    await until(carried_out, " ".join(arguments))
+    return told
+
+
 async def publish(started: System, ticket_ids: list[str], body: str = "Where is my order?") -> None:
     connection = KafkaConnection(started.environment["SWITCHYARD_KAFKA__BOOTSTRAP_SERVERS"])
     async with Publisher(connection) as publisher:
@@ -74,8 +87,8 @@ async def test_one_agent_is_paused_over_a_restart_while_two_others_run_on(
     started: System, admin: AIOKafkaAdminClient
 ) -> None:
     workers = await started.start_workers(["triage", "lookup", "reasoning"])
-    code, paused = await ordered(started, "pause", "lookup", "--by", "ada", "--reason", "a slow database")
-    assert (code, paused["done"], len(paused["answers"])) == (0, True, 1)
+    paused = await obeyed(started, "pause", "lookup", "--by", "ada", "--reason", "a slow database")
+    assert (paused["done"], len(paused["answers"])) == (True, 1)
     assert await workers[1].drain() == 0
     await started.start_workers(["lookup"])
 
@@ -95,13 +108,12 @@ async def test_one_agent_is_paused_over_a_restart_while_two_others_run_on(
     assert {(await lag(started, agent))["unfinished"] for agent in ("triage", "reasoning")} == {0}
     assert await read_by(admin, "lookup") == 0
 
-    code, resumed = await ordered(started, "resume", "lookup", "--by", "ada")
-    assert (code, resumed["done"]) == (0, True)
+    assert (await obeyed(started, "resume", "lookup", "--by", "ada"))["done"]
     await handled("lookup", 20)
     done = await lag(started, "lookup")
     assert (done["unfinished"], done["paused"]) == (0, "")
-    code, told = await ordered(started, "concurrency", "lookup", "7", "--by", "ada")
-    assert (code, told["answers"][0]["detail"]) == (0, "running, 7 lanes, 0 in flight")
+    told = await obeyed(started, "concurrency", "lookup", "7", "--by", "ada")
+    assert [answer["detail"] for answer in told["answers"]] == ["running, 7 lanes, 0 in flight"]
 
 
 async def test_an_unknown_agent_and_an_unknown_worker_are_named(started: System) -> None:
@@ -165,8 +177,7 @@ async def test_workers_go_on_without_their_supervisor_and_the_next_one_adopts_dr
     await first.child.wait()
     await publish(started, [f"t{n}" for n in range(10)])
     await until(triaged, "every ticket through triage, with nobody to supervise it")
-    code, paused = await ordered(started, "pause", "triage", "--by", "ada")
-    assert (code, len(paused["answers"])) == (0, 2)
+    assert len((await obeyed(started, "pause", "triage", "--by", "ada"))["answers"]) == 2
 
     second = await start_supervisor(started, "--workers", "0")
     assert second.log.read_text().count("adopted worker") == 2

@@ -11,7 +11,7 @@ from tests.fleet.fleet import cost_of
 from tests.system.house import House, support_cases
 from tests.system.kit import AGENTS, until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(600)]
 
 
 async def test_the_costs_of_all_support_cases_are_those_of_the_ledger_to_the_last_digit(house: House) -> None:

@@ -5,7 +5,7 @@ import pytest
 from tests.system.house import House
 from tests.system.scenarios import command, redriven_twice_at_once
 
-pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(600)]
 
 TICKETS = 150
 

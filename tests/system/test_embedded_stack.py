@@ -74,7 +74,7 @@ def everyone_in(data_dir: Path) -> list[int]:
     return [*proc.members(data_dir), *proc.working_in(data_dir / "postgres")]
 
 
-async def until(condition: Callable[[], Awaitable[bool]], within_s: float = 20) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], within_s: float = 60) -> None:
     async with asyncio.timeout(within_s):
         while not await condition():
             await asyncio.sleep(0.02)

@@ -10,7 +10,7 @@ from tests.system.house import House
 from tests.system.kit import AGENTS
 from tests.unit.evals.kit import EXPORT, case, write_cases
 
-pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(600)]
 
 
 async def test_cases_go_through_kafka_and_a_worse_system_than_the_baseline_exits_1(

@@ -15,7 +15,7 @@ from ops.demo.tickets import sample_tickets
 from tests.system.house import House, support_cases
 from tests.system.kit import AGENTS, until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(600)]
 
 LANES = 16  # few, so that few calls can be under way in a killed worker
 SHARED = Path(os.environ.get("SWITCHYARD_SHARED") or Path(__file__).parents[3] / "shared")

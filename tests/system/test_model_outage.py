@@ -11,7 +11,7 @@ from tests.fleet.fleet import cost_of
 from tests.system.house import House
 from tests.system.kit import until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(600)]
 
 TICKETS = 60
 _UNDER_WAY_S = 3.0  # for calls that were begun before the breakers opened

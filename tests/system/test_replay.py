@@ -29,7 +29,7 @@ from tests.system.house import SHARED, House, support_cases
 from tests.system.in_memory import Oracle, differing
 from tests.system.kit import AGENTS, until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(600)]
 
 ALL = Window(TICKETS.name, Bound(), Bound(latest=True))
 UNCHANGED = Candidate()

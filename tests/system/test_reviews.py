@@ -13,7 +13,7 @@ from ops.demo.shop import demo_shop
 from tests.system.house import House
 from tests.system.kit import until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(600)]
 
 AGENTS = ("triage", "lookup", "reasoning", "effects", "review")
 WANTS_A_PERSON = "I want to talk to a human being."

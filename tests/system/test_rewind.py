@@ -8,7 +8,7 @@ import pytest
 from tests.system.house import House
 from tests.system.scenarios import asking, command, paid, replies, rewound_under_load
 
-pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(600)]
 
 TICKETS = 60
 

@@ -18,7 +18,7 @@ from contracts.topics import LOOKUP, TICKETS, Topic
 from tests.services.reaper import Reaper
 from tests.system.kit import Process, System, system, until, with_fresh_topics
 
-pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(600)]
 
 
 @dataclass

@@ -19,7 +19,7 @@ from ops.staffing import staffed
 from ops.wiring import AGENTS, database
 from state.scales import PostgresScales
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 SPEAKS = """
 import asyncio, os, signal, sys

@@ -10,7 +10,7 @@ from tests.system.house import House
 from tests.system.kit import AGENTS, until
 from tests.system.test_replay import settings_of, until_reviewed
 
-pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.redis, pytest.mark.system, pytest.mark.timeout(600)]
 
 TICKET = {"ticket_id": "t1", "from_email": "nobody@example.com", "body": "I want to talk to a human being. [ticket:t1]"}
 

@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 
 
 async def until(condition: Callable[[], Awaitable[Any]], limit_s: float = LIMIT_S) -> Any:

@@ -239,7 +239,7 @@ class TestSmtp(OutletContract):
         self, at: Outside, server: MailServer, what: str, error: type[Exception]
     ) -> None:
         server.drips_at = what
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             with pytest.raises(error):
                 await at.carry_out()
 
@@ -431,7 +431,7 @@ async def test_a_try_that_waits_for_room_has_not_begun() -> None:
     outlet, attempts = Full(), MemoryAttempts()
     port = OutsideEffects(outlet, attempts)
     trying = asyncio.gather(*(port.send(reply(key)) for key in ("a", "b", "c")))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(outlet.asked) < outlet.at_once:
             await asyncio.sleep(0)
     assert isinstance(await attempts.begin(reply("b"), None, "full", lease_s=60), Busy)

@@ -23,7 +23,7 @@ from contracts.topics import Topic, dead_letters_of
 from contracts.values import Disposition
 from state.stores import memory_stores
 
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 FAST = WorkerOptions(commit_interval_s=0.1, drain_timeout_s=5, session_timeout_s=6, retry_delays_s=(0.01,))
 
 

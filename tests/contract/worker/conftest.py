@@ -9,7 +9,7 @@ from bus.connection import KafkaConnection
 from bus.publisher import Publisher
 from contracts.events import CustomerReplied, LookupRequested, TicketSubmitted
 from contracts.topics import CATALOGUE, Topic, dead_letters_of
-from tests.contract.worker.bench import Answering, Bench
+from tests.contract.worker.bench import LIMIT_S, Answering, Bench
 
 
 @pytest.fixture
@@ -24,5 +24,5 @@ async def bench_on(connection: KafkaConnection) -> AsyncIterator[Bench]:
     topic = Topic(f"worker-{name}", (TicketSubmitted, CustomerReplied, LookupRequested), partitions=4, bare_json=True)
     group = f"group-{name}"
     await apply_topics(connection, [*CATALOGUE, topic, dead_letters_of(topic, group)])
-    async with Publisher(connection) as publisher:
+    async with Publisher(connection, timeout_s=LIMIT_S) as publisher:
         yield Bench(connection, publisher, topic, Answering(group))

@@ -60,7 +60,7 @@ def examples(few: int, many: int) -> int:
     return many if settings.get_current_profile_name() == "long" else few
 
 
-async def until(condition: Callable[[], bool], limit_s: float = 5) -> None:
+async def until(condition: Callable[[], bool], limit_s: float = 30) -> None:
     """Let others run until the condition holds; fail when it does not in time."""
     end = time.monotonic() + limit_s
     while not condition():

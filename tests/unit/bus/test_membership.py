@@ -23,7 +23,7 @@ from contracts.errors import EngineStuck
 from tests.unit.bus.group import Group
 from tests.unit.bus.kit import record, until
 
-LIMIT_S = 5.0
+LIMIT_S = 30.0
 
 
 @dataclass

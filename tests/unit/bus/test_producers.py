@@ -12,7 +12,7 @@ from bus.connection import KafkaConnection
 from bus.producers import Producers
 from contracts.errors import BusUnavailable
 
-LIMIT_S = 5.0
+LIMIT_S = 30.0
 TIMEOUT_S = 0.05
 
 

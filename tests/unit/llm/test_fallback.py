@@ -150,7 +150,7 @@ async def test_a_probe_that_is_answered_brings_the_model_back() -> None:
     for _ in range(2):
         with pytest.raises((ModelUnavailable, ModelsAway)):
             await gateway.ask(REQUEST, CALL)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while gateway.is_away():
             await asyncio.sleep(0.01)
     await gateway.ask(REQUEST, CALL)
