@@ -13,9 +13,10 @@ from ops.running import run, until_signalled
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Awaitable, Callable
 
     from contracts.letters import LetterFilter
-    from ops.service.letters import Asked
+    from ops.service.letters import Asked, LetterDesk, Told
 
 dlt_app = typer.Typer(no_args_is_help=True, help="Dead letters: what the agents gave up on.")
 
@@ -150,38 +151,19 @@ def jobs(as_json: Json = False) -> None:
 @dlt_app.command()
 def job(job_id: JobId, as_json: Json = False) -> None:
     """Show a job, and what became of each of its letters."""
-    from ops.letter_text import job_with_letters
-    from ops.service.letters import letter_desk
-    from ops.settings import read_settings
-
-    async def find() -> dict[str, Any]:
-        async with letter_desk(read_settings()) as desk:
-            return job_with_letters(await desk.told(job_id))
-
-    _print_job(run(find()), as_json)
+    _tell(lambda desk, stopping: desk.told(job_id), as_json)
 
 
 @dlt_app.command()
 def resume(job_id: JobId, as_json: Json = False) -> None:
     """Go on with a job that was interrupted."""
-    from ops.settings import read_settings
-
-    settings = read_settings()
-    _print_job(run(until_signalled(lambda stopping: _worked(job_id, settings, stopping))), as_json)
+    _tell(lambda desk, stopping: desk.work(job_id, stopping), as_json)
 
 
 @dlt_app.command()
 def cancel(job_id: JobId, as_json: Json = False) -> None:
     """Have a job act on no more letters, wherever it runs; what it did stays done."""
-    from ops.letter_text import job_with_letters
-    from ops.service.letters import letter_desk
-    from ops.settings import read_settings
-
-    async def end() -> dict[str, Any]:
-        async with letter_desk(read_settings()) as desk:
-            return job_with_letters(await desk.cancel(job_id))
-
-    _print_job(run(end()), as_json)
+    _tell(lambda desk, stopping: desk.cancel(job_id), as_json)
 
 
 def _do(wanted: LetterFilter, asked: Asked, dry_run: bool, as_json: bool) -> None:
@@ -204,12 +186,17 @@ def _do(wanted: LetterFilter, asked: Asked, dry_run: bool, as_json: bool) -> Non
     _print_job(run(until_signalled(act)), as_json)
 
 
-async def _worked(job_id: str, settings: Any, stopping: asyncio.Event) -> dict[str, Any]:
+def _tell(act: Callable[[LetterDesk, asyncio.Event], Awaitable[Told]], as_json: bool) -> None:
+    """Do something about a job, and print what became of its letters."""
     from ops.letter_text import job_with_letters
     from ops.service.letters import letter_desk
+    from ops.settings import read_settings
 
-    async with letter_desk(settings) as desk:
-        return job_with_letters(await desk.work(job_id, stopping))
+    async def done(stopping: asyncio.Event) -> dict[str, Any]:
+        async with letter_desk(read_settings()) as desk:
+            return job_with_letters(await act(desk, stopping))
+
+    _print_job(run(until_signalled(done)), as_json)
 
 
 def _print_job(document: dict[str, Any], as_json: bool) -> None:
