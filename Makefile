@@ -13,11 +13,11 @@ DRILL ?= --runs 200
 demo: $(VENV)/.installed
 	$(BIN)/switchyard demo
 
-# One run of pytest over everything, so that its last line tells all: what needs services in one process, the rest in
-# another. What cannot run fails: nothing is skipped silently.
+# One run of pytest over everything, so that its last line tells all: contract tests in one process, all others that need
+# services in another, and the rest in whichever is done first. What cannot run fails: nothing is skipped silently.
 test: lint
 	SWITCHYARD_REQUIRE_SERVICES=1 $(BIN)/python -m tests.services.prepare
-	SWITCHYARD_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -n 2 --dist loadscope --durations=10
+	SWITCHYARD_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=20
 
 check: lint
 	$(BIN)/python -m pytest -q -n auto -m "not ($(SERVICES))"

@@ -37,22 +37,31 @@ STORY = pytest.StashKey[list[str]]()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run contract tests on every PostgreSQL to be had, all others on the newest."""
+    """Run contract tests on every PostgreSQL to be had, and all others on the newest.
+
+    So do those that need Kafka as well: what they ask of PostgreSQL, others ask without.
+    """
     if "postgres_kind" not in metafunc.fixturenames:
         return
-    kinds = choice.postgres_kinds()
-    everywhere = "contract" in metafunc.definition.path.parts or metafunc.definition.get_closest_marker(
-        "every_postgres"
+    kinds, definition = choice.postgres_kinds(), metafunc.definition
+    contract = "contract" in definition.path.parts and not {"kafka_bootstrap", "connection"} & set(
+        metafunc.fixturenames
     )
+    everywhere = contract or definition.get_closest_marker("every_postgres")
     metafunc.parametrize("postgres_kind", kinds if everywhere else kinds[:1], scope="session")
 
 
 class ServicesTogether(LoadScopeScheduling):
-    """Keeps what may need services in one process, where tests run in several: no service is started twice."""
+    """Keeps the contract tests in one process, and the other tests that may need services in another.
+
+    Each process starts the services it needs, once.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return file if file.startswith("tests/unit/") else "services"
+        if file.startswith("tests/unit/"):
+            return file
+        return "contract" if file.startswith("tests/contract/") else "system"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ServicesTogether | None:
