@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -66,3 +67,17 @@ async def until(condition: Callable[[], bool], limit_s: float = 30) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
         await asyncio.sleep(0.001)
+
+
+@dataclass
+class WithoutStalls:
+    """A clock for leases that a machine which stands still for a while does not move: both sides stood still."""
+
+    seconds: float = 0.0
+    read_at: float = field(default_factory=time.monotonic)
+
+    def __call__(self) -> float:
+        now = time.monotonic()
+        self.seconds += min(now - self.read_at, 0.02)
+        self.read_at = now
+        return self.seconds

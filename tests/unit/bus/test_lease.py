@@ -1,11 +1,11 @@
 """A lease that is kept: renewed while it is wanted, whatever happens in between, then given back."""
 
 import asyncio
-import time
 
 from bus.lease import Lease
 from contracts.errors import StoreUnavailable
 from state.leases import MemoryLeases
+from tests.unit.bus.kit import WithoutStalls, until
 
 LEASE_S = 1.0
 
@@ -23,14 +23,14 @@ class Shaky(MemoryLeases):
 
 
 async def test_a_lease_is_ours_for_as_long_as_it_is_kept_and_free_at_once_afterwards() -> None:
-    leases = Shaky()
+    clock = WithoutStalls()
+    leases = Shaky(clock=clock)
     lease = Lease(leases, "rewind/triage", "mia", lease_s=LEASE_S)
     assert await lease.held()
     async with lease.kept():
-        until = time.monotonic() + 3 * LEASE_S
-        while time.monotonic() < until:
+        while clock() < 3 * LEASE_S:
             assert await leases.holder("rewind/triage") == "mia"
             await asyncio.sleep(0.01)
-        assert lease.is_ours
+        await until(lambda: lease.is_ours)
     assert await leases.holder("rewind/triage") is None
     assert not lease.is_ours

@@ -14,7 +14,7 @@ from contracts.errors import StoreUnavailable
 from contracts.ports import ParkedRecord, Record
 from state.leases import MemoryLeases
 from state.memory_parking import MemoryParking
-from tests.unit.bus.kit import until
+from tests.unit.bus.kit import WithoutStalls, until
 
 GROUP = "triage"
 
@@ -183,20 +183,6 @@ async def test_an_answer_that_was_overtaken_resumes_nothing(
         parking.answers.set()
         await looked(parking)
     assert resumed.offsets == [10, 11]
-
-
-@dataclass
-class WithoutStalls:
-    """A clock for leases that a machine which stands still for a while does not move: both sides stood still."""
-
-    seconds: float = 0.0
-    read_at: float = field(default_factory=time.monotonic)
-
-    def __call__(self) -> float:
-        now = time.monotonic()
-        self.seconds += min(now - self.read_at, 0.02)
-        self.read_at = now
-        return self.seconds
 
 
 async def test_the_lease_is_renewed_before_it_ends(parking: FaultyParking) -> None:
