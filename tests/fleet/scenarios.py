@@ -143,12 +143,11 @@ async def dead_model(dsn: str, redis_url: str, folder: Path, *, rate_s: float, d
     """One of the tier's two models answers nothing but errors for so long, under steady load."""
     before_s, after_s = 2.0, 4.0
     calls = int(rate_s * (before_s + dead_s + after_s))
-    job = {"calls": calls // PROCESSES, "rate_s": rate_s / PROCESSES}
+    job = {"calls": calls // PROCESSES, "rate_s": rate_s / PROCESSES, "tries_again": True}
     settings = {
         **PLAIN,
         "FAST": f"{MODEL_A},{MODEL_B}",
         "BREAKER": {"failures": 5, "window_s": 5, "open_s": 2, "longest_open_s": 2},
-        "TIMEOUT_S": "2",
     }
     async with standin(folder, latency_s=0.05) as model, fleet(dsn, redis_url, model, job, settings) as processes:
         processes.begin()
@@ -167,6 +166,7 @@ async def dead_model(dsn: str, redis_url: str, folder: Path, *, rate_s: float, d
     return {
         "asked": calls // PROCESSES * PROCESSES,
         "answered": ends["answered"],
+        "waited": sum(count for end, count in ends.items() if end.startswith("waited")),
         "failed before it opened": len(failed) - len(probes),
         "reached while open": len(probes),
         "half-open periods": int((healed_at - opened_at) / 2.0) + 1,

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from contracts.errors import Outage, SupportError
+from contracts.errors import Outage, SupportError, Transient
 from contracts.models import CallContext, ModelRequest, Reuse
 from contracts.values import Tier
 from llm.gateway import Gateway
@@ -88,7 +88,7 @@ async def _call(
                 continue
         except SupportError as error:
             ends[type(error).__name__] += 1
-            if job.get("tries_again") and getattr(error, "retry_after_s", None) is not None:
+            if job.get("tries_again") and isinstance(error, Transient):
                 await asyncio.sleep(0.2)
                 continue
         return
