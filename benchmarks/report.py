@@ -56,13 +56,7 @@ def page(found: Sequence[Found], plots: str) -> Iterator[str]:
         yield from _table(("arm", "median", "95 % interval", "unit", "CPU µs", "slices"), _rows_of(one))
         yield ""
         if one["ratios"]:
-            yield from _table(
-                ("ratio, paired", "median", "95 % interval"),
-                (
-                    (name, f"{r['median']:.3f}", f"{r['low']:.3f} to {r['high']:.3f}")
-                    for name, r in one["ratios"].items()
-                ),
-            )
+            yield from _table(("ratio, paired", "median", "95 % interval"), _ratios_of(one))
             yield ""
     yield "### Versions"
     yield from _versions(found)
