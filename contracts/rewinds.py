@@ -17,6 +17,7 @@ class NotedRewind:
     moves: Mapping[int, tuple[int, int]]
     again: bool = False  # what was handled was to be decided anew
     rounds: Mapping[str, int] = field(default_factory=dict)  # what became of those, once it was done
+    begun_at: datetime | None = None  # the book's own time
     moved_at: datetime | None = None  # None: it was begun, and perhaps refused
 
 

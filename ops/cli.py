@@ -22,7 +22,7 @@ from ops.policy_cli import policy_app
 from ops.printing import Json, open_console, print_found
 from ops.replay_cli import replay, replay_from
 from ops.review_cli import review_app
-from ops.rewind_cli import rewind
+from ops.rewind_cli import rewind, rewinds
 from ops.running import run, told_in_a_sentence, until_signalled
 from ops.scaling_cli import scaling_app
 from ops.topics_cli import topics_app
@@ -43,6 +43,7 @@ app.add_typer(lag_app)
 app.add_typer(doctor_app)
 app.add_typer(dlt_app, name="dlt")
 app.command()(rewind)
+app.command()(rewinds)
 
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="A fixed port; else a free one, kept for next time.")]
 DEFAULT_DATA_DIR = Path(".switchyard")

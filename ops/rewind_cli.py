@@ -15,6 +15,7 @@ from ops.running import run
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from contracts.rewinds import NotedRewind
     from ops.service.rewind import Rewinding, Rewound
 
 
@@ -52,6 +53,27 @@ def rewind(
 
     rewound = run(move())
     print_found(asdict(rewound), as_json, _as_text(rewound))
+
+
+def rewinds(
+    agent: Annotated[str | None, typer.Argument(help="Of this agent's group alone.")] = None, as_json: Json = False
+) -> None:
+    """Show who rewound which group, from where to where, and why; the latest first, of the last 100."""
+    from ops.service.rewind import past_rewinds
+    from ops.settings import read_settings
+
+    found = run(past_rewinds(agent, read_settings()))
+    print_found([asdict(one) for one in found], as_json, "\n".join(map(past_as_text, found)) or "no rewinds")
+
+
+def past_as_text(rewind: NotedRewind) -> str:
+    """One of the book, in two lines."""
+    when = f"{rewind.begun_at:%Y-%m-%d %H:%M:%S}" if rewind.begun_at else "?"
+    why = f": {rewind.reason}" if rewind.reason else ""
+    moves = ", ".join(f"{partition}: {now} -> {to}" for partition, (now, to) in sorted(rewind.moves.items()))
+    rounds = "".join(f", {count} {fate}" for fate, count in rewind.rounds.items())
+    fate = "done" if rewind.moved_at else "begun and not done"
+    return f"{when}  {rewind.group} by {rewind.by}{why}\n  {fate}{rounds}; {moves or 'no partition moved'}"
 
 
 async def _warn(group: Rewinding) -> None:

@@ -27,7 +27,7 @@ WHERE group_name = $1 AND again AND rewind_id > (
 _MOVED = "UPDATE rewinds SET moved_at = clock_timestamp(), rounds = $2 WHERE rewind_id = $1"
 
 _LATEST = """
-SELECT group_name, topic, asked_by, reason, moves, again, rounds, moved_at
+SELECT group_name, topic, asked_by, reason, moves, again, rounds, begun_at, moved_at
 FROM rewinds
 ORDER BY rewind_id DESC
 LIMIT $1
@@ -66,6 +66,7 @@ class PostgresRewinds:
                 _moves(json.loads(row["moves"])),
                 row["again"],
                 json.loads(row["rounds"]),
+                row["begun_at"],
                 row["moved_at"],
             )
             for row in rows
@@ -80,7 +81,7 @@ class MemoryRewinds:
 
     async def begin(self, rewind: NotedRewind) -> Begun:
         """Note a rewind that is about to be done; see the port."""
-        self._rewinds.append(rewind)
+        self._rewinds.append(replace(rewind, begun_at=datetime.now(UTC)))
         number = first = len(self._rewinds) - 1
         for earlier, one in reversed(list(enumerate(self._rewinds))):
             if rewind.again and one.again and one.group == rewind.group:

@@ -18,13 +18,14 @@ from ops.service.absence import SentAway
 from ops.service.anew import Anew, in_batches, require_decides
 from ops.service.exclusion import rewinding_alone
 from ops.settings import Settings
-from ops.wiring import INBOXES, database, kafka_connection, wired
+from ops.wiring import INBOXES, agents_named, database, kafka_connection, wired
 from state.controls import PostgresControls
 from state.leases import PostgresLeases
 from state.letters import PostgresLetterBook
 from state.postgres_tickets import PostgresTickets
 from state.rewinds import PostgresRewinds
 
+_LISTED = 100
 _TO_LEAVE_S = 20.0  # beyond the drain time-out: for workers to hear of it, and for Kafka to give up on those that died
 
 
@@ -144,6 +145,16 @@ async def rewinding(group: str, settings: Settings) -> AsyncIterator[Rewinding]:
             book=PostgresRewinds(pool),
             letters=PostgresLetterBook(pool),
         )
+
+
+async def past_rewinds(agent: str | None, settings: Settings) -> Sequence[NotedRewind]:
+    """Who moved which group and why, the latest first; those of an agent, or of all. At most 100 are looked through.
+
+    Raises Misconfigured: there is no such agent. StoreUnavailable.
+    """
+    groups = agents_named(agent)
+    async with database(settings) as pool:
+        return [one for one in await PostgresRewinds(pool).latest(_LISTED) if one.group in groups]
 
 
 def target_of(given: str, topic: Topic, *, now: datetime) -> Target:

@@ -16,7 +16,8 @@ class RewindsContract:
         await book.begin(refused)
         await book.moved((await book.begin(done)).number, {})
         last, first = await book.latest(10)
-        assert first == refused
+        assert first.begun_at is not None
+        assert replace(first, begun_at=None) == refused
         assert (last.group, last.moves, last.moved_at is not None) == ("lookup", {}, True)
         assert [one.group for one in await book.latest(1)] == ["lookup"]
 

@@ -49,6 +49,9 @@ async def test_again_has_every_ticket_decided_anew_and_tells_nobody_the_same_twi
     noted = await house.pool.fetchrow("SELECT asked_by, reason, again, moved_at, rounds FROM rewinds")
     assert list(noted)[:3] == ["mia", "a better prompt", True]
     assert json.loads(noted["rounds"])["again"] == again
+    [told] = await command(house, "rewinds", "triage")
+    assert (told["by"], told["reason"], told["rounds"]["again"]) == ("mia", "a better prompt", again)
+    assert (await house.system.run("rewinds", "lookup"))[1] == "no rewinds\n"
 
 
 async def test_what_cannot_be_is_said_in_one_sentence(house: House) -> None:
