@@ -64,6 +64,7 @@ class ServicesTogether(LoadScopeScheduling):
         return "contract" if file.startswith("tests/contract/") else "system"
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ServicesTogether | None:
     """With --dist loadscope, the services are the scope."""
     return ServicesTogether(config, log) if config.getoption("dist") == "loadscope" else None
