@@ -39,7 +39,7 @@ STORY = pytest.StashKey[list[str]]()
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run contract tests on every PostgreSQL to be had, and all others on the newest.
 
-    So do those that need Kafka as well: what they ask of PostgreSQL, others ask without.
+    Contract tests that need Kafka run on the newest alone: what they ask of PostgreSQL, others ask without Kafka.
     """
     if "postgres_kind" not in metafunc.fixturenames:
         return
